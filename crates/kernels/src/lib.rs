@@ -1,1 +1,29 @@
-//! Under construction.
+//! The mathematics of one thread, on slices: the definition of every number qwire computes.
+//!
+//! Each function here exists once, as plain scalar Rust that fixes the order of every operation.
+//! [`isa`] compiles that same text again for wider instruction sets; the bits never differ, because
+//! the order is written down and nothing is contracted or reassociated behind our back.
+//!
+//! ```text
+//! quant       a GGUF block  ->  codes, scales, biases  (and from those: its weights, exactly)
+//! activation  a row of f32  ->  8-bit or 15-bit codes, a scale per 32 values
+//! tile        16 weight rows x up to 16 tokens         ->  dot products
+//! norm rope attention route silu exp half              the rest of a transformer layer
+//! ```
+//! It imports nothing of the workspace, knows no threads and no files.
+
+/// Counts changes of any bit of any result; part of fingerprints and cache keys.
+pub const NUMBERS_VERSION: u32 = 1;
+
+pub mod activation;
+pub mod attention;
+pub mod exp;
+pub mod half;
+pub mod isa;
+pub mod norm;
+pub mod quant;
+pub mod rope;
+pub mod route;
+pub mod tile;
+
+pub use isa::Isa;

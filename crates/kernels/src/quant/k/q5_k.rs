@@ -1,0 +1,34 @@
+//! Q5_K, 176 bytes: `d:f16 | dmin:f16 | scales and mins[12] | high bits[32] | nibbles[128]`,
+//! s = d * sc, b = -(dmin * m). Bit g of a high byte belongs to group g.
+
+use super::super::{Block, QuantFormat};
+use super::{scales_and_biases, tame_scales};
+
+/// Q5_K.
+pub struct Q5K;
+
+impl QuantFormat for Q5K {
+    const NAME: &'static str = "Q5_K";
+    const ID: u32 = 13;
+    const BLOCK: usize = 256;
+    const BYTES: usize = 176;
+    const GROUP: usize = 32;
+    const BIASED: bool = true;
+
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut Block) {
+        scales_and_biases(block, out);
+        let (high, low) = (&block[16..48], &block[48..176]);
+        for (chunk, codes) in out.codes.chunks_exact_mut(64).enumerate() {
+            for l in 0..32 {
+                let (byte, bits) = (low[32 * chunk + l], high[l] >> (2 * chunk));
+                codes[l] = (byte & 0x0f | (bits & 1) << 4) as i8;
+                codes[l + 32] = (byte >> 4 | (bits >> 1 & 1) << 4) as i8;
+            }
+        }
+    }
+
+    fn tame(block: &mut [u8], std: f32) {
+        tame_scales(block, std, 9.23, 15.5);
+    }
+}

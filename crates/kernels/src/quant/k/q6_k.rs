@@ -1,0 +1,41 @@
+//! Q6_K, 210 bytes: `low nibbles[128] | high pairs[64] | scales:i8[16] | d:f16`, s = d * sc,
+//! zero point 32.
+
+use super::super::{Block, QuantFormat, f16_at, put_scale};
+
+/// Q6_K.
+pub struct Q6K;
+
+impl QuantFormat for Q6K {
+    const NAME: &'static str = "Q6_K";
+    const ID: u32 = 14;
+    const BLOCK: usize = 256;
+    const BYTES: usize = 210;
+    const GROUP: usize = 16;
+    const BIASED: bool = false;
+
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut Block) {
+        let d = f16_at(block, 208);
+        for (s, sc) in out.scale.iter_mut().zip(&block[192..208]) {
+            *s = d * f32::from(*sc as i8);
+        }
+        let halves = block[..128].chunks_exact(64).zip(block[128..192].chunks_exact(32));
+        for ((low, high), codes) in halves.zip(out.codes.chunks_exact_mut(128)) {
+            for l in 0..32 {
+                let (a, b, h) = (low[l], low[l + 32], high[l]);
+                codes[l] = (a & 0x0f | (h & 3) << 4) as i8 - 32;
+                codes[l + 32] = (b & 0x0f | (h >> 2 & 3) << 4) as i8 - 32;
+                codes[l + 64] = (a >> 4 | (h >> 4 & 3) << 4) as i8 - 32;
+                codes[l + 96] = (b >> 4 | (h >> 6) << 4) as i8 - 32;
+            }
+        }
+    }
+
+    fn tame(block: &mut [u8], std: f32) {
+        for sc in &mut block[192..208] {
+            *sc = (*sc as i8 | 64) as u8; // magnitude at least 32, either sign
+        }
+        put_scale(block, 208, std / (18.47 * 73.0));
+    }
+}

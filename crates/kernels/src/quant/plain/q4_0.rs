@@ -1,0 +1,26 @@
+//! Q4_0, 18 bytes: `d:f16 | nibbles[16]`, w = d * (q - 8).
+
+use super::super::{Block, QuantFormat, f16_at, put_signed_scale};
+use super::nibbles;
+
+/// Q4_0.
+pub struct Q4_0;
+
+impl QuantFormat for Q4_0 {
+    const NAME: &'static str = "Q4_0";
+    const ID: u32 = 2;
+    const BLOCK: usize = 32;
+    const BYTES: usize = 18;
+    const GROUP: usize = 32;
+    const BIASED: bool = false;
+
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut Block) {
+        out.scale[0] = f16_at(block, 0);
+        nibbles(&block[2..], &mut out.codes, |q| q as i8 - 8);
+    }
+
+    fn tame(block: &mut [u8], std: f32) {
+        put_signed_scale(block, 0, std / 4.61);
+    }
+}

@@ -1,0 +1,27 @@
+//! Q8_0, 34 bytes: `d:f16 | i8[32]`, w = d * q.
+
+use super::super::{Block, QuantFormat, f16_at, put_scale};
+
+/// Q8_0.
+pub struct Q8_0;
+
+impl QuantFormat for Q8_0 {
+    const NAME: &'static str = "Q8_0";
+    const ID: u32 = 8;
+    const BLOCK: usize = 32;
+    const BYTES: usize = 34;
+    const GROUP: usize = 32;
+    const BIASED: bool = false;
+
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut Block) {
+        out.scale[0] = f16_at(block, 0);
+        for (code, byte) in out.codes.iter_mut().zip(&block[2..34]) {
+            *code = *byte as i8;
+        }
+    }
+
+    fn tame(block: &mut [u8], std: f32) {
+        put_scale(block, 0, std / 73.9);
+    }
+}
