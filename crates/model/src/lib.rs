@@ -1,1 +1,27 @@
-//! Under construction.
+//! One forward pass for every Qwen model, on any device.
+//!
+//! ```text
+//! gguf::File -> Shape (arch/) -> Model<B> (weights bound strictly, uploaded to a Backend)
+//! Batch -> forward(backend, model, batch) -> logits           six phases a layer, the same for all
+//! ```
+//! [`reference`] is the definition in f64, [`conformance`] holds any backend against it.
+
+pub mod arch;
+pub mod backend;
+pub mod batch;
+pub mod conformance;
+mod forward;
+mod model;
+pub mod reference;
+pub mod runner;
+pub mod shape;
+pub mod synthetic;
+pub mod weights;
+
+pub use backend::{Backend, KvType, Limits, Phase, Poison, Role, Tap};
+pub use batch::{Batch, PageId, Span, TokenId};
+pub use forward::forward;
+pub use model::{Layer, Model, Projection, describe};
+pub use runner::{Loaded, Runner};
+pub use shape::Shape;
+pub use weights::{LoadError, Weights};

@@ -1,0 +1,175 @@
+//! What a device must do: hold weights, and compute six phases of a layer.
+//!
+//! Loading may fail and allocate. A step neither fails, allocates, nor hands data back until
+//! [`Backend::finish`]: what goes wrong inside is recorded per row as [`Poison`].
+
+use std::ops::Range;
+
+use crate::batch::{Batch, PageId};
+use crate::model::Layer;
+use crate::shape::Shape;
+use crate::weights::{LoadError, Weights};
+
+/// What a matrix is read for; it decides the form of the activations that meet it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Rows are looked up, exactly.
+    Embedding,
+    /// A linear map inside a layer; 8-bit activations where its weights are quantised.
+    Linear,
+    /// The head: 15-bit activations where its weights are quantised.
+    Head,
+    /// The router: always f32.
+    Router,
+}
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KvType {
+    /// IEEE half precision.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+impl KvType {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::F32 => "f32",
+        }
+    }
+}
+
+/// What a backend reserves at load; nothing grows later.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most rows of a step.
+    pub rows: usize,
+    /// Most rows of a step that give logits.
+    pub outputs: usize,
+    /// Pages of the key/value pool.
+    pub pages: usize,
+    /// Their storage.
+    pub kv: KvType,
+}
+
+/// Rows of logits computed at once.
+pub const LOGIT_ROWS: usize = 64;
+
+/// A buffer between phases, for comparison and for tests: [rows, ..] in f32.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tap {
+    /// The residual stream [rows, hidden].
+    X,
+    /// Queries before norm and rotation [rows, heads * d].
+    Q,
+    /// Keys before norm and rotation [rows, kv_heads * d].
+    K,
+    /// Values [rows, kv_heads * d].
+    V,
+    /// Attended values [rows, heads * d].
+    A,
+    /// The normed input of router and experts [rows, hidden].
+    H,
+    /// Weight of each expert, 0 where not routed [rows, experts].
+    Route,
+    /// silu(gate) * up per routed expert, ids ascending [rows, used, ffn].
+    M,
+}
+
+/// The phases of a layer, in order; then the final norm.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub enum Phase {
+    Qkv,
+    Attend,
+    Project,
+    Route,
+    Expand,
+    Reduce,
+    Norm,
+}
+
+/// The first number of a row that was not finite.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Poison {
+    /// Row of the batch.
+    pub row: usize,
+    /// Layer whose phase found it.
+    pub layer: usize,
+    /// The phase that found it in its input (qkv, route, norm) or made it (route).
+    pub phase: Phase,
+}
+
+impl std::fmt::Display for Poison {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = match (self.phase, self.layer) {
+            (Phase::Norm, _) => "at the final norm".to_string(),
+            (Phase::Qkv, 0) => "in the token embedding".to_string(),
+            (Phase::Qkv, layer) => format!("after the experts of layer {}", layer - 1),
+            (Phase::Route, layer) => {
+                format!("after the attention or in the router of layer {layer}")
+            }
+            (phase, layer) => format!("in phase {phase:?} of layer {layer}"),
+        };
+        write!(f, "a number that is not finite appeared {place}: the weights are damaged")
+    }
+}
+
+/// A device that runs the forward pass. See `reference.rs` for what each phase means.
+pub trait Backend: Sized {
+    /// One matrix, or one per expert.
+    type Matrix;
+    /// Norm weights, biases.
+    type Vector;
+
+    /// Takes a matrix, in the device's own layout.
+    fn matrix(&mut self, weights: Weights, role: Role) -> Result<Self::Matrix, LoadError>;
+    /// Takes a vector.
+    fn vector(&mut self, values: Vec<f32>) -> Result<Self::Vector, LoadError>;
+    /// Reserves pages and scratch.
+    fn reserve(&mut self, shape: &Shape, limits: Limits) -> Result<(), LoadError>;
+
+    /// Starts a step: rows, positions, rotations.
+    fn begin(&mut self, batch: &Batch);
+    /// x = table[token]
+    fn embed(&mut self, table: &Self::Matrix, batch: &Batch);
+    /// h = norm(x); q, k, v = Wq h, Wk h, Wv h (+ bias)
+    fn qkv(&mut self, layer: &Layer<Self>);
+    /// q, k = rope(norm(q, k)); store k, v; a = softmax(q K / sqrt d) V
+    fn attend(&mut self, layer: &Layer<Self>, batch: &Batch);
+    /// x += Wo a
+    fn project(&mut self, layer: &Layer<Self>);
+    /// h = norm(x); p = softmax(Wr h), top k
+    fn route(&mut self, layer: &Layer<Self>);
+    /// m_e = silu(gate_e h) * up_e h
+    fn expand(&mut self, layer: &Layer<Self>);
+    /// x += sum p_e down_e m_e, e ascending
+    fn reduce(&mut self, layer: &Layer<Self>);
+    /// The final norm, of the batch's outputs.
+    fn close(&mut self, norm: &Self::Vector, batch: &Batch);
+    /// Ends the step: the first fault of each row that had one.
+    fn finish(&mut self) -> Vec<Poison>;
+
+    /// Logits of some outputs of the last step, [outputs, vocab]; at most [`LOGIT_ROWS`].
+    fn logits(&mut self, head: &Self::Matrix, outputs: Range<usize>) -> &[f32];
+    /// Final-normed rows of the last step's outputs, [outputs, hidden].
+    fn hidden(&self, outputs: Range<usize>) -> Vec<f32>;
+    /// Copies a page of every layer.
+    fn copy_page(&mut self, from: PageId, to: PageId);
+
+    /// Reads a buffer of the last step.
+    fn read(&self, tap: Tap) -> Vec<f32>;
+    /// Overwrites one.
+    fn write(&mut self, tap: Tap, values: &[f32]);
+}
