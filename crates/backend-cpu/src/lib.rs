@@ -1,1 +1,62 @@
-//! Under construction.
+//! The forward pass on CPU threads.
+//!
+//! ```text
+//! pool     workers, and buffers in disjoint pieces
+//! matrix   weights, activations in the form they read, and a tile of their product
+//! kv       pages of keys and values
+//! phases   the six phases, as tasks over tiles
+//! ```
+//! Every number is defined by `qwire_kernels`; this crate only decides who computes it.
+
+mod buffers;
+mod kv;
+mod matrix;
+mod phases;
+pub mod pool;
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
+
+use qwire_kernels::Isa;
+use qwire_model::Limits;
+use qwire_model::Shape;
+
+use buffers::Buffers;
+use kv::Cache;
+use matrix::Bench;
+use pool::Pool;
+
+/// A CPU as a backend.
+pub struct Cpu {
+    pool: Pool,
+    isa: Isa,
+    benches: Vec<Mutex<Bench>>, // one per worker, never contended
+    reserved: Option<Reserved>,
+}
+
+/// What `reserve` made.
+struct Reserved {
+    shape: Shape,
+    limits: Limits,
+    cache: Cache,
+    buffers: Buffers,
+    faults: Vec<AtomicU32>, // [rows]
+}
+
+impl Cpu {
+    /// A backend of this many threads that runs code for `isa`.
+    pub fn new(threads: usize, isa: Isa) -> Self {
+        let benches = (0..threads).map(|_| Mutex::default()).collect();
+        Self { pool: Pool::new(threads), isa, benches, reserved: None }
+    }
+
+    /// Threads, this one among them.
+    pub fn threads(&self) -> usize {
+        self.pool.workers()
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+}

@@ -176,7 +176,7 @@ impl<B: Backend> Binder<'_, B> {
         let has_norm = self.file.tensor(&name("attn_q_norm.weight")).is_some();
         let head_norms = wants(arch.head_norm, has_norm).then(|| {
             let q = self.vector(&name("attn_q_norm.weight"), shape.head_dim)?;
-            Ok((q, self.vector(&name("attn_k_norm.weight"), shape.head_dim)?))
+            Ok::<_, LoadError>((q, self.vector(&name("attn_k_norm.weight"), shape.head_dim)?))
         });
         let router = shape
             .routed

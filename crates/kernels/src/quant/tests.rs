@@ -2,10 +2,10 @@
 
 use super::*;
 
-/// `golden/NAME.blocks` and their exact values `NAME.f32`, made with the `gguf` Python package.
+/// `golden/blocks/NAME.blocks` and their exact values `NAME.f32`, made with the `gguf` Python package.
 #[test]
 fn dequantisation_equals_the_golden_blocks_bit_for_bit() {
-    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/blocks");
     let mut checked = 0;
     for format in FORMATS.iter().filter(|format| format.name != "F32") {
         let read = |suffix: &str| {

@@ -1,0 +1,229 @@
+//! Everything a step writes on a CPU, reserved once for the largest step.
+
+use qwire_model::{Batch, Limits, Shape, Tap};
+
+use crate::matrix::{Activations, Form};
+
+/// Rows of queries attended together, in one task.
+pub(crate) const QUERY_ROWS: usize = 8;
+
+/// The buffers between phases.
+pub(crate) struct Buffers {
+    /// Rows of this step.
+    pub rows: usize,
+    /// [rows, hidden]
+    pub x: Vec<f32>,
+    /// norm(x), [rows, hidden]
+    pub h: Activations,
+    /// q, k, v side by side, [rows, q_dim + 2 kv_dim]
+    pub qkv: Vec<f32>,
+    /// [rows, q_dim]
+    pub a: Activations,
+    /// [rows, used] (expert, weight), ids ascending
+    pub routes: Vec<(u32, f32)>,
+    /// Routed (row, place) pairs by expert, then by row: places in `m`.
+    pub groups: Groups,
+    /// One row per routed pair in group order, [rows * used, ffn]
+    pub m: Activations,
+    /// Rows that give logits.
+    pub outputs: usize,
+    /// Their final norm.
+    pub last: Activations,
+    /// [LOGIT_ROWS, vocab]
+    pub logits: Vec<f32>,
+    /// [rows, n_rot / 2]
+    pub cos: Vec<f32>,
+    /// [rows, n_rot / 2]
+    pub sin: Vec<f32>,
+    /// Cache slot of each row.
+    pub slots: Vec<usize>,
+    /// Pages of all spans, one after the other.
+    pub tables: Vec<u32>,
+    /// Query tiles: rows ascending and the span of each.
+    pub tiles: QueryTiles,
+}
+
+/// Routed pairs grouped by expert.
+#[derive(Default)]
+pub(crate) struct Groups {
+    /// Experts that some row visits, ascending.
+    pub experts: Vec<usize>,
+    /// Where each one's pairs start; one more than experts.
+    pub bounds: Vec<usize>,
+    /// Row of each pair.
+    pub rows: Vec<usize>,
+    /// Weight of each pair.
+    pub weights: Vec<f32>,
+    /// For each [row, place] the pair's position.
+    pub of_place: Vec<usize>,
+    counts: Vec<usize>,
+}
+
+/// A span's rows in tiles.
+#[derive(Default)]
+pub(crate) struct QueryTiles {
+    /// First row of each, and the end.
+    pub bounds: Vec<usize>,
+    /// (start in `tables`, pages, position of the first row), one per tile
+    pub spans: Vec<(usize, usize, usize)>,
+}
+
+impl Buffers {
+    pub(crate) fn new(shape: &Shape, limits: Limits) -> Self {
+        let (rows, pairs) = (limits.rows, limits.rows * shape.routing.used);
+        let both = [Form::Float, Form::Narrow];
+        let half = shape.rotation.dims / 2;
+        Self {
+            rows: 0,
+            x: vec![0.0; rows * shape.hidden],
+            h: Activations::new(rows, shape.hidden, &both),
+            qkv: vec![0.0; rows * (shape.q_dim() + 2 * shape.kv_dim())],
+            a: Activations::new(rows, shape.q_dim(), &both),
+            routes: vec![(0, 1.0); pairs],
+            groups: Groups::new(shape.experts, pairs),
+            m: Activations::new(pairs, shape.ffn, &both),
+            outputs: 0,
+            last: Activations::new(limits.outputs, shape.hidden, &[Form::Wide]),
+            logits: Vec::new(),
+            cos: vec![0.0; rows * half],
+            sin: vec![0.0; rows * half],
+            slots: Vec::with_capacity(rows),
+            tables: Vec::with_capacity(limits.pages),
+            tiles: QueryTiles::default(),
+        }
+    }
+
+    /// Takes rows, slots and query tiles from a batch.
+    pub(crate) fn place(&mut self, batch: &Batch) {
+        self.rows = batch.rows();
+        self.slots.clear();
+        self.slots.extend(batch.slots());
+        self.tables.clear();
+        self.tiles.bounds.clear();
+        self.tiles.spans.clear();
+        let mut row = 0;
+        for span in &batch.spans {
+            let table = self.tables.len();
+            self.tables.extend(span.pages.iter().map(|page| page.0));
+            for at in (0..span.len).step_by(QUERY_ROWS) {
+                self.tiles.bounds.push(row + at);
+                self.tiles.spans.push((table, span.pages.len(), span.start + at));
+            }
+            row += span.len;
+        }
+        self.tiles.bounds.push(row);
+    }
+
+    pub(crate) fn read(&self, shape: &Shape, tap: Tap) -> Vec<f32> {
+        let (rows, width) = (self.rows, shape.q_dim() + 2 * shape.kv_dim());
+        match tap {
+            Tap::X => self.x[..rows * shape.hidden].to_vec(),
+            Tap::H => self.h.floats[..rows * shape.hidden].to_vec(),
+            Tap::A => self.a.floats[..rows * shape.q_dim()].to_vec(),
+            Tap::Q | Tap::K | Tap::V => {
+                let columns = columns(shape, tap);
+                let rows = self.qkv[..rows * width].chunks_exact(width);
+                rows.flat_map(|row| &row[columns.clone()]).copied().collect()
+            }
+            Tap::Route => {
+                let mut dense = vec![0.0; rows * shape.experts];
+                let routes = self.routes.chunks_exact(shape.routing.used);
+                for (routes, dense) in routes.zip(dense.chunks_exact_mut(shape.experts)) {
+                    routes.iter().for_each(|(id, weight)| dense[*id as usize] = *weight);
+                }
+                dense
+            }
+            Tap::M => {
+                let pairs = &self.groups.of_place[..rows * shape.routing.used];
+                let row = |pair: &usize| &self.m.floats[pair * shape.ffn..][..shape.ffn];
+                pairs.iter().flat_map(row).copied().collect()
+            }
+        }
+    }
+
+    pub(crate) fn write(&mut self, shape: &Shape, tap: Tap, values: &[f32]) {
+        let width = shape.q_dim() + 2 * shape.kv_dim();
+        match tap {
+            Tap::X => self.x[..values.len()].copy_from_slice(values),
+            Tap::H => self.h.floats[..values.len()].copy_from_slice(values),
+            Tap::A => self.a.floats[..values.len()].copy_from_slice(values),
+            Tap::Q | Tap::K | Tap::V => {
+                let columns = columns(shape, tap);
+                let rows = self.qkv.chunks_exact_mut(width);
+                for (row, values) in rows.zip(values.chunks_exact(columns.len())) {
+                    row[columns.clone()].copy_from_slice(values);
+                }
+            }
+            Tap::Route => {
+                let routes = self.routes.chunks_exact_mut(shape.routing.used);
+                for (routes, dense) in routes.zip(values.chunks_exact(shape.experts)) {
+                    let chosen = dense.iter().enumerate().filter(|(_, weight)| **weight != 0.0);
+                    for (route, (id, weight)) in routes.iter_mut().zip(chosen) {
+                        *route = (id as u32, *weight);
+                    }
+                }
+                self.group(shape);
+            }
+            Tap::M => {
+                let rows = values.chunks_exact(shape.ffn).zip(&self.groups.of_place);
+                for (values, pair) in rows {
+                    self.m.floats[pair * shape.ffn..][..shape.ffn].copy_from_slice(values);
+                }
+            }
+        }
+    }
+
+    /// Orders routed pairs by expert, then by row.
+    pub(crate) fn group(&mut self, shape: &Shape) {
+        self.groups.sort(&self.routes[..self.rows * shape.routing.used], shape.routing.used);
+    }
+}
+
+impl Groups {
+    fn new(experts: usize, pairs: usize) -> Self {
+        Self {
+            experts: Vec::with_capacity(experts),
+            bounds: Vec::with_capacity(experts + 1),
+            rows: vec![0; pairs],
+            weights: vec![0.0; pairs],
+            of_place: vec![0; pairs],
+            counts: vec![0; experts],
+        }
+    }
+
+    /// A counting sort: experts ascending, rows ascending within.
+    fn sort(&mut self, routes: &[(u32, f32)], used: usize) {
+        self.counts.fill(0);
+        for (id, _) in routes {
+            self.counts[*id as usize] += 1;
+        }
+        self.experts.clear();
+        self.bounds.clear();
+        let mut end = 0;
+        for (expert, count) in self.counts.iter_mut().enumerate() {
+            if *count > 0 {
+                self.experts.push(expert);
+                self.bounds.push(end);
+                end += *count;
+                *count = end - *count; // now: where the next pair of this expert goes
+            }
+        }
+        self.bounds.push(end);
+        for (at, (id, weight)) in routes.iter().enumerate() {
+            let place = &mut self.counts[*id as usize];
+            self.rows[*place] = at / used;
+            self.weights[*place] = *weight;
+            self.of_place[at] = *place;
+            *place += 1;
+        }
+    }
+}
+
+fn columns(shape: &Shape, tap: Tap) -> std::ops::Range<usize> {
+    let (q, kv) = (shape.q_dim(), shape.kv_dim());
+    match tap {
+        Tap::Q => 0..q,
+        Tap::K => q..q + kv,
+        _ => q + kv..q + 2 * kv,
+    }
+}
