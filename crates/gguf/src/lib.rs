@@ -6,7 +6,7 @@
 //!      8   u64 tensors                                  entries of the directory
 //!     16   u64 keys                                     entries of the metadata
 //!     24   key: string │ kind: u32 │ value              × keys
-//!          name: string │ n: u32 │ dims: u64 × n │ dtype: u32 │ offset: u64      × tensors
+//!          name: string │ n: u32 │ dims: u64 × n │ dtype: u32 │ offset: u64   × tensors
 //!          zeros up to a multiple of `general.alignment` (32 when absent)
 //!          data of each tensor, at its offset from here, each aligned
 //!

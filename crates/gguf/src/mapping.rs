@@ -1,7 +1,7 @@
 //! Source: the bytes of one file, mapped or in memory. The only place of this crate with `unsafe`.
 //!
 //! A mapped file that is replaced by rename stays as it was. One that is written in place while
-//! mapped shows the new bytes: every later read goes through checked slices, so that is at worst
+//! mapped shows what was written: later reads go through checked slices, so that is at worst
 //! a panic or wrong numbers. One that is truncated raises SIGBUS at the first access past its new
 //! end, which the program that owns the process may turn into a message.
 

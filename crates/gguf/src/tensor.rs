@@ -79,10 +79,9 @@ impl Tensor {
             .ok_or_else(|| format!("offset {offset} {past} ({file_bytes} bytes)"))?;
         let len = self.len_bytes();
         if file_bytes - start < len {
-            let left = file_bytes - start;
             return Err(format!(
-                "its data takes {len} bytes from byte {start}, but the file ends after {left} \
-                 ({file_bytes} bytes): truncated?"
+                "its data takes {len} bytes from byte {start}, but the file ends at byte \
+                 {file_bytes}: truncated?"
             ));
         }
         self.start = start;
