@@ -16,6 +16,8 @@ use std::path::Path;
 
 /// Folders that hold nothing of ours.
 const SKIPPED: [&str; 3] = ["target", ".git", "node_modules"];
+/// What is in or under one of these is there to test.
+const TEST_PARTS: [&str; 4] = ["tests", "tests.rs", "fuzz", "benches"];
 /// Data beyond this size is not read; its path counts all the same.
 const LARGEST_TEXT_BYTES: u64 = 4 << 20;
 
@@ -125,9 +127,14 @@ impl File {
         Finding { path: self.path.clone(), line, message: message.into() }
     }
 
+    /// The last part of the path.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+
     /// Whether the whole file is a test.
     pub fn is_test(&self) -> bool {
-        self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
+        self.path.split('/').any(|part| TEST_PARTS.contains(&part))
     }
 
     /// The folder under `crates/` to which the file belongs.

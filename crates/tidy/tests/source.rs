@@ -19,6 +19,8 @@ fn check(rule: Rule) {
 /// One test per rule, under the rule's own name.
 macro_rules! rules {
     ($($file:ident: $($rule:ident)+;)+) => {
+        const RULES: &[&str] = &[$($(stringify!($rule)),+),+];
+
         $($(
             #[test]
             fn $rule() {
@@ -39,6 +41,14 @@ rules! {
     workspace: lints_are_inherited dependencies_are_known dependencies_are_on_the_map
         panics_unwind;
     docs: documents_exist links_resolve the_map_is_true;
+}
+
+#[test]
+fn style_names_every_rule() {
+    let style = SOURCE.file("STYLE.md").expect("STYLE.md exists");
+    for rule in RULES {
+        assert!(style.text.contains(&format!("| `{rule}` |")), "STYLE.md: add a row for `{rule}`");
+    }
 }
 
 /// Shown by `cargo test -p qwire-tidy -- --nocapture`.
