@@ -152,6 +152,38 @@ fn draws_follow_the_distribution() {
     check("truncated before the temperature", both, parts, top.map(|p| p * p));
 }
 
+/// The first tokens of each kind of chain and the bits of their log-probabilities, so that another
+/// machine, compiler or order of operations cannot change them unseen.
+#[test]
+fn the_bits_are_pinned() {
+    let check = |name: &str, sampling: Sampling, expected: u64| {
+        let mut sampler = Sampler::new(sampling, 5000).unwrap();
+        let mut history = vec![1, 2, 3];
+        let mut digest = 0xcbf29ce484222325u64; // FNV-1a over words
+        for position in 0..64 {
+            let choice = sampler.sample(&peaked(5000, position % 7), &history, position).unwrap();
+            history.push(choice.token);
+            for word in [choice.token, choice.logprob.to_bits()] {
+                digest = (digest ^ u64::from(word)).wrapping_mul(0x100000001b3);
+            }
+        }
+        assert_eq!(digest, expected, "{name}: {digest:#x}");
+    };
+    let dry = Dry { multiplier: 0.8, allowed_length: 1, ..Dry::default() };
+    check(
+        "greedy",
+        Sampling { repetition_penalty: 1.3, dry, ..Sampling::default() },
+        0x2511b19ee2d46134,
+    );
+    check("plain", Sampling { temperature: 1.3, seed: 5, ..warm() }, 0xe2eb1ff93704798a);
+    check(
+        "top",
+        Sampling { top_k: 50, top_p: 0.9, min_p: 0.02, temperature: 0.7, ..warm() },
+        0x485f7abd5c78eff9,
+    );
+    check("typical", Sampling { typical_p: 0.7, ..warm() }, 0x9e7f25eeac0ca74b);
+}
+
 #[test]
 fn the_chain_has_its_order() {
     // A bias is penalised: 4 + 4 over 2 is 4, below the other's 5.
