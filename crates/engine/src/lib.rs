@@ -1,1 +1,4 @@
-//! Under construction.
+//! The engine: sequences, pages and the sampler. It knows tokens, never text, and imports no
+//! backend.
+
+pub mod sampler;
