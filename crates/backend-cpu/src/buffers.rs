@@ -71,17 +71,17 @@ pub(crate) struct QueryTiles {
 impl Buffers {
     pub(crate) fn new(shape: &Shape, limits: Limits) -> Self {
         let (rows, pairs) = (limits.rows, limits.rows * shape.routing.used);
-        let both = [Form::Float, Form::Narrow];
+        let (from, into) = ([Form::Float, Form::Narrow], [Form::Float, Form::Wide]);
         let half = shape.rotation.dims / 2;
         Self {
             rows: 0,
             x: vec![0.0; rows * shape.hidden],
-            h: Activations::new(rows, shape.hidden, &both),
+            h: Activations::new(rows, shape.hidden, &from),
             qkv: vec![0.0; rows * (shape.q_dim() + 2 * shape.kv_dim())],
-            a: Activations::new(rows, shape.q_dim(), &both),
+            a: Activations::new(rows, shape.q_dim(), &into),
             routes: vec![(0, 1.0); pairs],
             groups: Groups::new(shape.experts, pairs),
-            m: Activations::new(pairs, shape.ffn, &both),
+            m: Activations::new(pairs, shape.ffn, &into),
             outputs: 0,
             last: Activations::new(limits.outputs, shape.hidden, &[Form::Wide]),
             logits: Vec::new(),

@@ -26,8 +26,8 @@ impl Matrix {
     pub(crate) fn new(weights: Weights, role: Role) -> Self {
         let quantised = weights.format.quantised;
         let form = match role {
-            Role::Embedding | Role::Linear if quantised => Form::Narrow,
-            Role::Head if quantised => Form::Wide,
+            Role::Embedding | Role::FromStream if quantised => Form::Narrow,
+            Role::IntoStream | Role::Head if quantised => Form::Wide,
             _ => Form::Float,
         };
         let floats = if role == Role::Router && quantised {

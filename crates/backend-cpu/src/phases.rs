@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use qwire_kernels::Isa;
 use qwire_kernels::activation::{self, Row};
 use qwire_kernels::attention::{self, Element, Queries};
 use qwire_kernels::exp::silu;
@@ -12,7 +13,6 @@ use qwire_kernels::norm;
 use qwire_kernels::rope;
 use qwire_kernels::route::route;
 use qwire_kernels::tile::{ROWS, TOKENS};
-use qwire_kernels::Isa;
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{
     Backend, Batch, Layer, Limits, LoadError, PageId, Phase, Poison, Role, Shape, Tap, Weights,
@@ -60,7 +60,14 @@ impl Floor<'_> {
     }
 
     /// h = norm(x) for the first rows, in the forms of `h`.
-    fn norm(&self, x: &[f32], weight: &[f32], rows: usize, h: &mut Activations, at: (usize, Phase)) {
+    fn norm(
+        &self,
+        x: &[f32],
+        weight: &[f32],
+        rows: usize,
+        h: &mut Activations,
+        at: (usize, Phase),
+    ) {
         let k = h.k;
         self.pool.chunks(&mut h.floats[..rows * k], k, |_, row, h| {
             if !norm::rms_norm(self.isa, &x[row * k..][..k], weight, self.shape.eps, h) {
@@ -240,7 +247,13 @@ impl Backend for Cpu {
         floor.norm(&b.x, &layer.ffn_norm, rows, &mut b.h, (layer.index, Phase::Route));
         floor.quantise(&mut b.h, rows);
         if let Some(router) = &layer.router {
-            choose(&floor, router, &b.h, &mut b.routes[..rows * floor.shape.routing.used], layer.index);
+            choose(
+                &floor,
+                router,
+                &b.h,
+                &mut b.routes[..rows * floor.shape.routing.used],
+                layer.index,
+            );
         }
         b.group(floor.shape);
     }
@@ -304,7 +317,8 @@ impl Backend for Cpu {
         let (x, layers) = (&b.x, floor.shape.layers);
         floor.pool.chunks(&mut b.last.floats[..b.outputs * hidden], hidden, |_, i, out| {
             let row = batch.outputs[i];
-            if !norm::rms_norm(floor.isa, &x[row * hidden..][..hidden], norm, floor.shape.eps, out) {
+            if !norm::rms_norm(floor.isa, &x[row * hidden..][..hidden], norm, floor.shape.eps, out)
+            {
                 floor.fault(row, layers, Phase::Norm);
             }
         });

@@ -80,7 +80,8 @@ impl Pool {
         let shared = &*self.shared;
         // SAFETY: the reference is dropped from `shared.job` below, before this call returns, and
         // no worker holds it once `busy` is zero; so it never outlives `job`.
-        let job: &'static Job = unsafe { std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static Job>(job) };
+        let job: &'static Job =
+            unsafe { std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static Job>(job) };
         *shared.job.lock().expect("no job panics under the lock") = Some(job);
         shared.tasks.store(tasks, Ordering::Relaxed);
         shared.next.store(0, Ordering::Relaxed);

@@ -59,7 +59,8 @@ fn distance(ours: &[f32], theirs: &[f32]) -> Distance {
         let sum: f64 = row.iter().map(|x| libm::exp(x - top)).sum();
         row.iter().map(|x| x - top - libm::log(sum)).collect::<Vec<_>>()
     };
-    let top = |row: &[f64]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+    let top =
+        |row: &[f64]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
     let mut sorted = b.clone();
     sorted.sort_by(f64::total_cmp);
     let (p, q) = (softmax(&b), softmax(&a));
@@ -130,13 +131,21 @@ fn quantised_files_stay_close_to_transformers() {
         let n = rows.len() as f64;
         let mean = |f: &dyn Fn(&Distance) -> f64| rows.iter().map(f).sum::<f64>() / n;
         let close = mean(&|d| f64::from(d.cosine >= 0.99));
-        let sampled: Vec<f64> =
-            rows.iter().enumerate().filter(|(i, _)| i % 37 == 36 || i + 1 == rows.len()).map(|(_, d)| d.kl).collect();
+        let sampled: Vec<f64> = rows
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| i % 37 == 36 || i + 1 == rows.len())
+            .map(|(_, d)| d.kl)
+            .collect();
         let kl = sampled.iter().sum::<f64>() / sampled.len() as f64;
         let flips = rows.iter().filter(|d| !d.top_equal).map(|d| d.margin).fold(0.0, f64::max);
         println!(
             "{name}: cosine {:.6}, {:.1} % >= 0.99, KL {:.2e} (all {:.2e}; llama.cpp {peer:.1e}), flips {} up to margin {flips:.3}",
-            mean(&|d| d.cosine), close * 100.0, kl, mean(&|d| d.kl), rows.iter().filter(|d| !d.top_equal).count(),
+            mean(&|d| d.cosine),
+            close * 100.0,
+            kl,
+            mean(&|d| d.kl),
+            rows.iter().filter(|d| !d.top_equal).count(),
         );
         ours += kl;
         theirs += peer;

@@ -15,9 +15,12 @@ use crate::weights::{LoadError, Weights};
 pub enum Role {
     /// Rows are looked up, exactly.
     Embedding,
-    /// A linear map inside a layer; 8-bit activations where its weights are quantised.
-    Linear,
-    /// The head: 15-bit activations where its weights are quantised.
+    /// A linear map out of the normed residual stream (q, k, v, gate, up): 8-bit activations where
+    /// its weights are quantised.
+    FromStream,
+    /// A linear map whose result is added to the residual stream (output, down): 15-bit ones.
+    IntoStream,
+    /// The head: 15-bit ones.
     Head,
     /// The router: always f32.
     Router,
