@@ -18,7 +18,6 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
 use qwire_kernels::Isa;
-use qwire_model::Limits;
 use qwire_model::Shape;
 
 use buffers::Buffers;
@@ -37,7 +36,6 @@ pub struct Cpu {
 /// What `reserve` made.
 struct Reserved {
     shape: Shape,
-    limits: Limits,
     cache: Cache,
     buffers: Buffers,
     faults: Vec<AtomicU32>, // [rows]

@@ -180,7 +180,6 @@ impl Backend for Cpu {
             buffers: Buffers::new(shape, limits),
             faults: (0..limits.rows).map(|_| AtomicU32::new(NO_FAULT)).collect(),
             shape: shape.clone(),
-            limits,
         });
         Ok(())
     }

@@ -5,7 +5,7 @@ const OVERFLOW: f32 = 88.72;
 const UNDERFLOW: f32 = -87.33;
 const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
 /// ln 2 in two parts: `n * LN2_HI` is exact for every n that occurs.
-const LN2_HI: f32 = 0.693_359_375;
+const LN2_HI: f32 = f32::from_bits(0x3f31_8000);
 const LN2_LO: f32 = f32::from_bits(0xb95e_8083);
 /// exp(r) on |r| <= ln(2)/2, minimax in relative error (3.1e-9), highest degree first.
 const COEFFICIENTS: [f32; 7] = [
