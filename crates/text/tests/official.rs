@@ -2,6 +2,7 @@
 //!
 //! Skipped, and said so, where the data is absent; the crate's unit tests need no data.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -156,7 +157,7 @@ fn a_megabyte_takes_less_than_half_a_second() {
     let mut text = String::new();
     for line in 0.. {
         text.push_str(page);
-        text.push_str(&format!("{:x} {line}\n", line * 2654435761_u64));
+        writeln!(text, "{:x} {line}", line * 2654435761_u64).unwrap();
         if text.len() >= 1 << 20 {
             break;
         }

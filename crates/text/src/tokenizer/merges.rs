@@ -145,7 +145,7 @@ mod tests {
         assert!(merges.push(1, (1, 1), 11));
         assert!(!merges.push(2, (1, 2), 12));
         assert!(merges.push(3, (11, 11), 13));
-        assert_eq!(joined(&merges, &[]), []);
+        assert!(joined(&merges, &[]).is_empty());
         assert_eq!(joined(&merges, &[1, 1, 2]), [1, 10]);
         assert_eq!(joined(&merges, &[1, 1, 1]), [11, 1]);
         assert_eq!(joined(&merges, &[1, 1, 1, 1, 1]), [13, 1]);
