@@ -8,6 +8,8 @@ use std::fmt;
 /// What can fail in this crate; encoding and decoding never do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
+    /// The metadata of the file cannot be read as what it must be.
+    File(String),
     /// The vocabulary of the file cannot be used.
     Vocabulary(String),
     /// The chat template cannot be used, or failed on this conversation.
@@ -19,7 +21,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Vocabulary(why) => f.write_str(why),
+            Self::File(why) | Self::Vocabulary(why) => f.write_str(why),
             Self::Template(why) => write!(f, "chat template: {why}"),
             Self::Raised(why) => write!(f, "the chat template refuses this conversation: {why}"),
         }
@@ -27,6 +29,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<qwire_gguf::Error> for Error {
+    fn from(error: qwire_gguf::Error) -> Self {
+        Self::File(error.to_string())
+    }
+}
 
 /// Foreign text as it may appear in a message: at most `max` characters, on one line.
 pub(crate) fn excerpt(text: &str, max: usize) -> String {

@@ -6,7 +6,8 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use qwire_text::{Controls, Decoder, Parts, Special, SpecialIds, Vocabulary};
+use qwire_gguf::File;
+use qwire_text::{Controls, Decoder, Special, Vocabulary};
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
 
@@ -19,73 +20,9 @@ fn data(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// The arrays of a GGUF file that tokenizers need; panics on anything unexpected.
-struct Reader<'f>(&'f [u8]);
-
-impl<'f> Reader<'f> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (head, tail) = self.0.split_first_chunk().expect("inside the file");
-        self.0 = tail;
-        *head
-    }
-
-    fn count(&mut self) -> usize {
-        u64::from_le_bytes(self.take()) as usize
-    }
-
-    fn string(&mut self) -> &'f str {
-        let len = self.count();
-        let (text, tail) = self.0.split_at(len);
-        self.0 = tail;
-        std::str::from_utf8(text).expect("UTF-8")
-    }
-
-    fn number(&mut self) -> u32 {
-        u32::from_le_bytes(self.take())
-    }
-
-    fn metadata(&mut self, mut each: impl FnMut(&str, Vec<&'f str>, Vec<u32>)) {
-        const HEADER: [u8; 8] = *b"GGUF\x03\0\0\0";
-        assert_eq!(self.take(), HEADER);
-        self.count();
-        for _ in 0..self.count() {
-            let key = self.string();
-            let (mut texts, mut numbers) = (Vec::new(), Vec::new());
-            let (kind, count) = match self.number() {
-                9 => (self.number(), self.count()),
-                kind => (kind, 1),
-            };
-            for _ in 0..count {
-                match kind {
-                    4..=6 => numbers.push(self.number()),
-                    7 => numbers.push(self.take::<1>()[0].into()),
-                    8 => texts.push(self.string()),
-                    10..=12 => drop(self.count()),
-                    _ => panic!("{key} has type {kind}"),
-                }
-            }
-            each(key, texts, numbers);
-        }
-    }
-}
-
 fn vocabulary(path: &Path) -> Vocabulary {
-    let file = std::fs::read(path).expect("readable");
-    let mut parts = Parts::default();
-    let mut ids = SpecialIds::default();
-    Reader(&file).metadata(|key, texts, numbers| match key {
-        "tokenizer.ggml.model" => parts.model = texts[0],
-        "tokenizer.ggml.pre" => parts.pre = Some(texts[0]),
-        "tokenizer.ggml.tokens" => parts.tokens = texts,
-        "tokenizer.ggml.token_type" => {
-            parts.types = Some(numbers.into_iter().map(|n| n as i32).collect());
-        }
-        "tokenizer.ggml.merges" => parts.merges = Some(texts),
-        "tokenizer.ggml.eos_token_id" => ids.eos = Some(numbers[0]),
-        _ => {}
-    });
-    parts.ids = ids;
-    Vocabulary::new(&parts).expect("a vocabulary")
+    let file = File::open(path).expect("a GGUF file");
+    Vocabulary::from_gguf(file.metadata()).expect("a vocabulary")
 }
 
 fn qwen() -> Option<Vocabulary> {

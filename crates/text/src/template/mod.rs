@@ -19,7 +19,10 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Output, State};
 
+use qwire_gguf::Metadata;
+
 use crate::error::{Error, excerpt};
+use crate::tokenizer::{Controls, Vocabulary};
 use builtins::{Clock, Raised};
 
 /// Steps of a rendering; a conversation of 1,000 messages with 100 tools takes about 300,000.
@@ -35,7 +38,16 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Parses `tokenizer.chat_template`.
+    /// The template of a file, which knows the tokens of its vocabulary; `None` without one.
+    pub fn from_gguf(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Option<Self>, Error> {
+        let Some(source) = metadata.str("tokenizer.chat_template")? else { return Ok(None) };
+        let ids = vocabulary.special_ids();
+        let text = |id: Option<u32>| id.map(|id| vocabulary.decode(&[id], Controls::Show));
+        let (bos, eos) = (text(ids.bos), text(ids.eos));
+        Ok(Some(Self::new(source)?.with_tokens(bos.as_deref(), eos.as_deref())))
+    }
+
+    /// Parses the source of a template.
     pub fn new(source: &str) -> Result<Self, Error> {
         Self::with_clock(source, clock::now)
     }

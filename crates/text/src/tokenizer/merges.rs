@@ -7,8 +7,6 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use foldhash::fast::RandomState;
-
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy)]
@@ -17,10 +15,10 @@ struct Merge {
     result: u32,
 }
 
-/// The ranked pairs of a vocabulary. The hash is seeded, as pairs come from the file.
+/// The ranked pairs of a vocabulary. The hash is seeded, as pairs come from a file.
 #[derive(Default)]
 pub(crate) struct Merges {
-    pairs: HashMap<(u32, u32), Merge, RandomState>,
+    pairs: HashMap<(u32, u32), Merge>,
 }
 
 /// Room for one word at a time, reused from word to word.

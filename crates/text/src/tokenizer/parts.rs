@@ -1,5 +1,9 @@
 //! Parts: the metadata of a GGUF file from which a vocabulary is made, as the file states it.
 
+use qwire_gguf::{Kind, Metadata, Value};
+
+use crate::error::Error;
+
 /// Metadata under `tokenizer.ggml.`, not yet checked.
 #[derive(Debug, Clone, Default)]
 pub struct Parts<'a> {
@@ -17,6 +21,42 @@ pub struct Parts<'a> {
     pub ids: SpecialIds,
     /// `add_bos_token`: whether a prompt starts with the `bos` token.
     pub add_bos: bool,
+}
+
+impl<'a> Parts<'a> {
+    /// What a file states; whether it fits together is for the vocabulary to check.
+    pub fn from_gguf(metadata: &'a Metadata) -> Result<Self, Error> {
+        let id = |name: &str| metadata.u32(&format!("tokenizer.ggml.{name}_token_id"));
+        let types = "tokenizer.ggml.token_type";
+        Ok(Self {
+            model: metadata.require_str("tokenizer.ggml.model")?,
+            pre: metadata.str("tokenizer.ggml.pre")?,
+            tokens: metadata.require_strings("tokenizer.ggml.tokens")?.collect(),
+            types: match metadata.get(types) {
+                Some(Value::Array(array)) if !matches!(array.kind(), Kind::I32 | Kind::U32) => {
+                    let kind = array.kind();
+                    let problem = format!("is an array of {kind}; accepted: an array of i32");
+                    return Err(metadata.invalid(types, problem).into());
+                }
+                _ => metadata.i32s(types)?,
+            },
+            merges: metadata.strings("tokenizer.ggml.merges")?.map(Iterator::collect),
+            ids: SpecialIds {
+                bos: id("bos")?,
+                eos: id("eos")?,
+                eot: id("eot")?,
+                eom: id("eom")?,
+                pad: id("padding")?,
+                fim_pre: id("fim_pre")?,
+                fim_suf: id("fim_suf")?,
+                fim_mid: id("fim_mid")?,
+                fim_pad: id("fim_pad")?,
+                fim_rep: id("fim_rep")?,
+                fim_sep: id("fim_sep")?,
+            },
+            add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(false),
+        })
+    }
 }
 
 /// Ids with a purpose of their own, each under its GGUF key.

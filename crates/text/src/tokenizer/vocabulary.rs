@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use foldhash::fast::RandomState;
+use qwire_gguf::Metadata;
 
 use super::alphabet::{char_of, spell};
 use super::merges::Merges;
@@ -88,12 +88,17 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
+    /// Reads and checks the metadata of a file.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self, Error> {
+        Self::new(&Parts::from_gguf(metadata)?)
+    }
+
     /// Checks the parts of a file and makes a vocabulary of them.
     pub fn new(parts: &Parts) -> Result<Self, Error> {
         check_names(parts)?;
         let kinds = kinds(parts)?;
         check_ids(parts)?;
-        let mut index: HashMap<&str, u32, RandomState> = HashMap::default();
+        let mut index: HashMap<&str, u32> = HashMap::default();
         let mut arena = Vec::new();
         let mut offsets = vec![0];
         for ((token, kind), id) in parts.tokens.iter().zip(&kinds).zip(0..) {
@@ -271,7 +276,7 @@ fn check_ids(parts: &Parts) -> Result<(), Error> {
 }
 
 /// The tokens of single bytes. All are required, so that encoding cannot fail.
-fn byte_ids(index: &HashMap<&str, u32, RandomState>) -> Result<[u32; 256], Error> {
+fn byte_ids(index: &HashMap<&str, u32>) -> Result<[u32; 256], Error> {
     let mut ids = [0; 256];
     for byte in 0..=255 {
         let spelled = char_of(byte);
@@ -289,10 +294,7 @@ fn byte_ids(index: &HashMap<&str, u32, RandomState>) -> Result<[u32; 256], Error
 }
 
 /// The merges that can be applied, and how many cannot.
-fn merges(
-    parts: &Parts,
-    index: &HashMap<&str, u32, RandomState>,
-) -> Result<(Merges, usize), Error> {
+fn merges(parts: &Parts, index: &HashMap<&str, u32>) -> Result<(Merges, usize), Error> {
     let Some(texts) = &parts.merges else {
         return refuse("tokenizer.ggml.merges is missing; accepted: pairs by rank".into());
     };
