@@ -38,9 +38,15 @@ impl From<qwire_gguf::Error> for Error {
 
 /// Foreign text as it may appear in a message: at most `max` characters, on one line.
 pub(crate) fn excerpt(text: &str, max: usize) -> String {
-    let cut = text.char_indices().nth(max).map_or(text.len(), |(at, _)| at);
-    let shown = text[..cut].escape_debug();
-    if cut < text.len() { format!("{shown}…") } else { shown.to_string() }
+    let mut shown = String::new();
+    for (at, c) in text.chars().enumerate() {
+        match c {
+            _ if at == max => return shown + "…",
+            '"' | '\'' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -50,6 +56,7 @@ mod tests {
     #[test]
     fn a_message_is_one_short_line() {
         assert_eq!(excerpt("a\nb\u{1b}[31m", 99), "a\\nb\\u{1b}[31m");
+        assert_eq!(excerpt("it's \"é\"", 99), "it's \"é\"");
         assert_eq!(excerpt(&"é".repeat(1000), 3), "ééé…");
         assert!(!Error::Template(excerpt("x\r\ny", 9)).to_string().contains('\n'));
     }

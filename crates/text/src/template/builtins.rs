@@ -32,6 +32,10 @@ pub(super) fn add_to(environment: &mut Environment, clock: Clock) {
     environment.add_filter("tojson", |value: &Value, positional: Rest<Value>, named: Kwargs| {
         json::dumps(value, &positional, &named, MAX_TEXT_BYTES)
     });
+    environment.add_filter("default", default);
+    environment.add_filter("d", default);
+    environment.add_filter("length", length);
+    environment.add_filter("count", length);
     environment.add_filter("string", |value: &Value| python::str(value, MAX_TEXT_BYTES));
     environment.add_test("sequence", |value: &Value| {
         is_container(value) || matches!(value.kind(), ValueKind::String | ValueKind::Undefined)
@@ -42,7 +46,33 @@ pub(super) fn add_to(environment: &mut Environment, clock: Clock) {
     environment.add_test("number", |value: &Value| {
         matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
     });
+    environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
     environment.set_unknown_method_callback(method);
+}
+
+/// `value | default(other='', boolean=False)`
+fn default(value: Value, positional: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
+    let argument = |at: usize, name: &str| {
+        let named = named.get::<Option<Value>>(name)?;
+        Ok::<_, Error>(named.or_else(|| positional.get(at).cloned()))
+    };
+    let other = argument(0, "default_value")?.unwrap_or_else(|| "".into());
+    let boolean = argument(1, "boolean")?.is_some_and(|boolean| boolean.is_true());
+    named.assert_all_used()?;
+    let absent = value.is_undefined() || (boolean && !value.is_true());
+    Ok(if absent { other } else { value })
+}
+
+/// `value | length`; what is undefined is empty.
+fn length(value: &Value) -> Result<usize, Error> {
+    match value.len() {
+        Some(len) => Ok(len),
+        None if value.is_undefined() => Ok(0),
+        None => {
+            let why = format!("{} has no length", value.kind());
+            Err(Error::new(ErrorKind::InvalidOperation, why))
+        }
+    }
 }
 
 fn is_container(value: &Value) -> bool {
@@ -56,6 +86,10 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
     };
     let one = || from_args::<(&str,)>(args).map(|(text,)| text);
     match name {
+        "index" => match text.find(one()?) {
+            Some(at) => Ok(text[..at].chars().count().into()),
+            None => Err(Error::new(ErrorKind::InvalidOperation, "substring not found")),
+        },
         "removeprefix" => Ok(text.strip_prefix(one()?).unwrap_or(text).into()),
         "removesuffix" => Ok(text.strip_suffix(one()?).unwrap_or(text).into()),
         "partition" => {

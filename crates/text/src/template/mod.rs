@@ -17,7 +17,7 @@ use std::io;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
-use minijinja::{AutoEscape, Environment, Output, State};
+use minijinja::{AutoEscape, Environment, ErrorKind, Output, State};
 
 use qwire_gguf::Metadata;
 
@@ -157,6 +157,9 @@ fn failed(error: &minijinja::Error) -> Error {
     let mut why = String::new();
     if let Some(line) = error.line() {
         let _ = write!(why, "line {line}: "); // a String takes everything
+    }
+    if error.kind() == ErrorKind::OutOfFuel {
+        return Error::Template(format!("it takes more than {FUEL} steps"));
     }
     let _ = write!(why, "{}", error.kind());
     if let Some(detail) = error.detail() {

@@ -1,8 +1,9 @@
 //! Tags: one look over a template's source before the parser sees it.
 //!
 //! The parser and the compiler of expressions recurse, so what could exhaust a thread's stack is
-//! bounded here: brackets in brackets, operators in one tag, `elif` after `elif`. And the
-//! `{% generation %}` blocks of Transformers, which mark text for training, become transparent.
+//! bounded here: brackets in brackets, operators in one tag, `elif` after `elif`. Line ends become
+//! `\n`, and the `{% generation %}` blocks of Transformers, which mark text for training, become
+//! transparent.
 
 use std::borrow::Cow;
 
@@ -16,6 +17,10 @@ pub(super) fn prepare(source: &str) -> Result<Cow<'_, str>, String> {
     if source.len() > MAX_SOURCE_BYTES {
         let len = source.len();
         return Err(format!("it has {len} bytes; accepted: at most {MAX_SOURCE_BYTES}"));
+    }
+    if source.contains('\r') {
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        return prepare(&source).map(|prepared| Cow::Owned(prepared.into_owned()));
     }
     let mut prepared = Cow::Borrowed("");
     let (mut copied, mut from, mut elifs) = (0, 0, 0);

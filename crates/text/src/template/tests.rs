@@ -1,5 +1,6 @@
 //! What templates may rely on, and what they may not do.
 
+use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
 use super::*;
@@ -103,12 +104,17 @@ fn what_templates_use() {
         {{ 'a=b=c'.partition('=') }}",
         "a['a.b', 'c']('a', '=', 'b=c')",
     );
+    check(
+        "{{ '' | default('d', boolean=true) }}{{ q | default('e') }}{{ n | d }}{{ q | length }}",
+        "deNone0",
+    );
     check("{% set c %}x{{ 1 }}{% endset %}{{ c | trim ~ c | upper }}", "x1X1");
 }
 
 #[test]
 fn blocks_take_their_lines() {
     check("a\n  {% if true %}\nb\n  {% endif %}\nc\n", "a\nb\nc");
+    check("a\r\n{% if true %}\r\nb\r\n{% endif %}", "a\nb\n");
     check("a \n{%- if true -%}\n b\n{%- endif %} c\n\n", "ab c\n");
 }
 
@@ -131,7 +137,7 @@ fn hostile_templates_end_in_one_line() {
     refused("{% include '/etc/passwd' %}", "template not found");
     refused(
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-        "fuel",
+        "more than 5000000 steps",
     );
     refused(&"{% if true %}".repeat(50_000), "recursion limits");
     refused(&"{{ [".repeat(1_000), "nest deeper");
@@ -169,6 +175,23 @@ fn the_deepest_accepted_templates_fit_a_small_stack() {
         refused("{% for a in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}", "recursion limit");
     };
     small.spawn(run).expect("a thread").join().expect("no overflow");
+}
+
+proptest! {
+    #[test]
+    fn no_source_panics(pieces in prop::collection::vec(
+        prop::sample::select(vec![
+            "{{", "}}", "{%", "%}", "{#", "#}", "{%-", "-}}", " ", "\n", "'", "\"", "\\", "é", "x", "1",
+            "if", "elif", "else", "endif", "for", "in", "endfor", "set", "macro", "endmacro", "raw",
+            "endraw", "(", ")", "[", "]", "{", "}", "|", "tojson", "string", ".", ",", ":", "=", "~",
+            "+", "-", "*", "messages", "loop", "is", "not", "generation", "endgeneration", "{{ x }}",
+            "{% if x %}", "{% endif %}", "{% for m in messages %}", "{% endfor %}", "| tojson",
+        ]),
+        0..30,
+    )) {
+        let _ = render(&pieces.concat(), &Json::Null);
+        let _ = render(&pieces.join(" "), &Json::Null);
+    }
 }
 
 #[test]
