@@ -195,8 +195,8 @@ impl<B: Backend> Pair<B> {
         let difference: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
         let size: f64 = b.iter().map(|b| square(*b)).sum();
         let error = if difference == 0.0 { 0.0 } else { (difference / size).sqrt() };
-        // Written so that NaN fails.
-        if a.len() != b.len() || !(error <= bound) {
+        let within = error <= bound; // not so for NaN
+        if a.len() != b.len() || !within {
             let lengths = format!("{} and {} values", a.len(), b.len());
             return Err(format!("{phase:?}: relative error {error:e} over {bound:e} ({lengths})"));
         }
