@@ -17,42 +17,9 @@ pub const SUM: usize = 16;
 const TOO_LARGE: f32 = f32::from_bits((100 + 127) << 23); // 2^100
 const TOO_SMALL: f32 = f32::from_bits((127 - 96) << 23); // 2^-96
 
-/// A code: i8 in [-127, 127], or i16 in [-16256, 16256].
-pub trait Code: Copy + Default + Send + Sync + 'static {
-    /// The largest code.
-    const MAX: f32;
-    /// Whether a block's outlier is set aside.
-    const OUTLIERS: bool;
-    /// From a float that holds an integer in range.
-    fn from_whole(x: f32) -> Self;
-    /// Widened.
-    fn wide(self) -> i32;
-}
-
-impl Code for i8 {
-    const MAX: f32 = 127.0;
-    const OUTLIERS: bool = true;
-    #[inline(always)]
-    fn from_whole(x: f32) -> Self {
-        x as i8
-    }
-    #[inline(always)]
-    fn wide(self) -> i32 {
-        i32::from(self)
-    }
-}
-
-impl Code for i16 {
-    const MAX: f32 = 16256.0;
-    const OUTLIERS: bool = false;
-    #[inline(always)]
-    fn from_whole(x: f32) -> Self {
-        x as i16
-    }
-    #[inline(always)]
-    fn wide(self) -> i32 {
-        i32::from(self)
-    }
+/// The largest code of one plane, or of two.
+const fn largest(planes: usize) -> f32 {
+    if planes == 1 { 127.0 } else { 16256.0 }
 }
 
 /// A value set aside from its block, whose code is 0.
@@ -67,52 +34,66 @@ pub struct Outlier {
 /// An outlier is more than this many times as large as any other of its block.
 const OUTLIER: f32 = 4.0;
 
-/// One quantised row: x is about d[i / 32] * code[i], or an outlier.
+/// One quantised row, x = d[i / 32] * code[i] or so, in P planes of bytes: one holds the code, two
+/// hold 128 * first + second.
 #[derive(Clone)]
-pub struct Row<C> {
-    /// [k]
-    pub codes: Box<[C]>,
+pub struct Row<const P: usize> {
+    /// [k] each
+    pub planes: [Box<[i8]>; P],
     /// [k / 32]
     pub d: Box<[f32]>,
     /// [k / 16], exact sums of codes
     pub sums: Box<[i32]>,
-    /// By ascending index, at most one per block.
+    /// By ascending index, at most one per block; only beside one plane.
     pub outliers: Vec<Outlier>,
 }
 
-impl<C: Code> Row<C> {
+impl<const P: usize> Row<P> {
     /// Room for k values; k is a multiple of 32.
     pub fn new(k: usize) -> Self {
         assert!(k.is_multiple_of(BLOCK), "{k} activations do not fill blocks of {BLOCK}");
         Self {
-            codes: vec![C::default(); k].into(),
+            planes: std::array::from_fn(|_| vec![0; k].into()),
             d: vec![0.0; k / BLOCK].into(),
             sums: vec![0; k / SUM].into(),
-            outliers: Vec::with_capacity(if C::OUTLIERS { k / BLOCK } else { 0 }),
+            outliers: Vec::with_capacity(if P == 1 { k / BLOCK } else { 0 }),
         }
+    }
+
+    /// The code of one value.
+    pub fn code(&self, i: usize) -> i32 {
+        self.planes.iter().fold(0, |code, plane| 128 * code + i32::from(plane[i]))
     }
 }
 
 compiled! {
-    /// Fills a row from k values.
-    pub fn quantise<C: Code>(x: &[f32], row: &mut Row<C>) = definition::<C>
+    /// Fills a row of one plane.
+    pub fn quantise_narrow(x: &[f32], row: &mut Row<1>) = definition::<1>
+}
+compiled! {
+    /// Fills a row of two planes.
+    pub fn quantise_wide(x: &[f32], row: &mut Row<2>) = definition::<2>
 }
 
 #[inline(always)]
-fn definition<C: Code>(x: &[f32], row: &mut Row<C>) {
-    assert_eq!(x.len(), row.codes.len(), "a row of another length");
+fn definition<const P: usize>(x: &[f32], row: &mut Row<P>) {
+    assert_eq!(x.len(), row.planes[0].len(), "a row of another length");
     row.outliers.clear();
-    let blocks = x.chunks_exact(BLOCK).zip(row.codes.chunks_exact_mut(BLOCK));
-    let scales = row.d.iter_mut().zip(row.sums.chunks_exact_mut(BLOCK / SUM));
-    for (at, ((x, codes), (d, sums))) in blocks.zip(scales).enumerate() {
-        let outlier;
-        (*d, outlier) = quantise_block(x, codes);
+    let mut codes = [0_i32; BLOCK];
+    for (at, x) in x.chunks_exact(BLOCK).enumerate() {
+        let (d, outlier) = quantise_block::<P>(x, &mut codes);
+        row.d[at] = d;
         if let Some(i) = outlier {
-            codes[i] = C::default();
+            codes[i] = 0;
             row.outliers.push(Outlier { index: at * BLOCK + i, x: x[i] });
         }
-        for (sum, codes) in sums.iter_mut().zip(codes.chunks_exact(SUM)) {
-            *sum = codes.iter().map(|code| code.wide()).sum();
+        for (i, codes) in codes.chunks_exact(SUM).enumerate() {
+            row.sums[at * BLOCK / SUM + i] = codes.iter().sum();
+        }
+        for (i, code) in codes.iter().enumerate() {
+            let high = if P == 1 { 0 } else { (code + 64) >> 7 };
+            row.planes[0][at * BLOCK + i] = if P == 1 { *code as i8 } else { high as i8 };
+            row.planes[P - 1][at * BLOCK + i] = (code - 128 * high) as i8;
         }
     }
 }
@@ -120,17 +101,17 @@ fn definition<C: Code>(x: &[f32], row: &mut Row<C>) {
 /// q = rne(x * (MAX / amax)); returns d = amax / MAX, and the place of the outlier. The outlier's
 /// own code is meaningless.
 #[inline(always)]
-fn quantise_block<C: Code>(x: &[f32], codes: &mut [C]) -> (f32, Option<usize>) {
+fn quantise_block<const P: usize>(x: &[f32], codes: &mut [i32]) -> (f32, Option<usize>) {
     // The integer order of magnitudes is the float order, and puts NaN on top.
     let magnitude = |x: &f32| x.to_bits() & 0x7fff_ffff;
     let top = x.iter().map(magnitude).max().unwrap_or(0);
     if top >= TOO_LARGE.to_bits() || top < TOO_SMALL.to_bits() {
-        codes.fill(C::default());
+        codes.fill(0);
         return (if top < TOO_SMALL.to_bits() { 0.0 } else { f32::NAN }, None);
     }
     let mut amax = f32::from_bits(top);
     let mut outlier = None;
-    if C::OUTLIERS {
+    if P == 1 {
         // Everything above a quarter of the top: the top alone, if it is an outlier.
         let rivals = x.iter().filter(|x| OUTLIER * x.abs() >= amax).count();
         if rivals == 1 {
@@ -139,16 +120,16 @@ fn quantise_block<C: Code>(x: &[f32], codes: &mut [C]) -> (f32, Option<usize>) {
             amax = f32::from_bits(others.max().unwrap_or(0));
         }
         if amax < TOO_SMALL {
-            codes.fill(C::default());
+            codes.fill(0);
             return (0.0, outlier);
         }
     }
-    let inverse = C::MAX / amax;
+    let inverse = largest(P) / amax;
     for (code, x) in codes.iter_mut().zip(x) {
         // 1.5 * 2^23 rounds to the nearest integer, ties to even. An outlier may overflow.
-        *code = C::from_whole((x * inverse + 12_582_912.0) - 12_582_912.0);
+        *code = ((x * inverse + 12_582_912.0) - 12_582_912.0) as i32;
     }
-    (amax / C::MAX, outlier)
+    (amax / largest(P), outlier)
 }
 
 #[cfg(test)]
@@ -156,32 +137,35 @@ mod tests {
     use super::*;
     use crate::Isa;
 
-    fn rows<C: Code>(x: &[f32]) -> Vec<Row<C>> {
-        let every = Isa::available().into_iter();
-        every
-            .map(|isa| {
-                let mut row = Row::new(x.len());
-                quantise(isa, x, &mut row);
-                row
-            })
-            .collect()
+    fn narrow(x: &[f32]) -> Vec<Row<1>> {
+        let mut rows = vec![Row::new(x.len()); Isa::available().len()];
+        let isas = Isa::available().into_iter();
+        isas.zip(&mut rows).for_each(|(isa, row)| quantise_narrow(isa, x, row));
+        rows
+    }
+
+    fn wide(x: &[f32]) -> Vec<Row<2>> {
+        let mut rows = vec![Row::new(x.len()); Isa::available().len()];
+        let isas = Isa::available().into_iter();
+        isas.zip(&mut rows).for_each(|(isa, row)| quantise_wide(isa, x, row));
+        rows
     }
 
     #[test]
     fn codes_are_the_same_on_every_isa_and_close_to_the_values() {
         let x: Vec<f32> = (0..1024).map(|i| ((i * 7919 % 2003) as f32 - 1001.0) * 0.01).collect();
-        let (narrow, wide) = (rows::<i8>(&x), rows::<i16>(&x));
-        for (narrow, wide) in narrow.iter().zip(&wide) {
-            assert_eq!(narrow.codes, rows::<i8>(&x)[0].codes);
-            assert_eq!(wide.codes, rows::<i16>(&x)[0].codes);
-            assert!(narrow.outliers.is_empty());
+        let (narrow, wide) = (narrow(&x), wide(&x));
+        for (one, two) in narrow.iter().zip(&wide) {
+            assert_eq!(one.planes, narrow[0].planes);
+            assert_eq!(two.planes, wide[0].planes);
+            assert!(one.outliers.is_empty());
             for (i, x) in x.iter().enumerate() {
-                let (d8, d15) = (narrow.d[i / 32], wide.d[i / 32]);
-                assert!((f32::from(narrow.codes[i]) * d8 - x).abs() <= d8 * 0.501);
-                assert!((f32::from(wide.codes[i]) * d15 - x).abs() <= d15 * 0.501);
+                let (d8, d15) = (one.d[i / 32], two.d[i / 32]);
+                assert!((one.code(i) as f32 * d8 - x).abs() <= d8 * 0.501);
+                assert!((two.code(i) as f32 * d15 - x).abs() <= d15 * 0.501);
             }
-            let sum: i32 = narrow.codes[16..32].iter().map(|code| i32::from(*code)).sum();
-            assert_eq!(narrow.sums[1], sum);
+            assert_eq!(one.sums[1], (16..32).map(|i| one.code(i)).sum());
+            assert_eq!(two.sums[1], (16..32).map(|i| two.code(i)).sum());
         }
     }
 
@@ -197,14 +181,14 @@ mod tests {
         ] {
             let mut x = [0.0; 64];
             x[5] = value;
-            for row in rows::<i8>(&x) {
+            for row in narrow(&x) {
                 assert!(row.d[0] == d || d.is_nan() && row.d[0].is_nan(), "{value}");
-                assert!(row.codes.iter().all(|code| *code == 0));
+                assert!(row.planes[0].iter().all(|code| *code == 0));
                 assert_eq!((row.d[1], row.outliers.len()), (0.0, 0));
             }
         }
-        let row = &rows::<i8>(&[TOO_SMALL; 32])[0];
-        assert!(row.d[0].is_normal() && row.codes[0] == 127);
+        let row = &narrow(&[TOO_SMALL; 32])[0];
+        assert!(row.d[0].is_normal() && row.code(0) == 127);
     }
 
     #[test]
@@ -214,15 +198,15 @@ mod tests {
         {
             let mut x = [0.0; 64];
             (x[32 + 3], x[32 + 7]) = (rival, -large);
-            for row in rows::<i8>(&x) {
+            for row in narrow(&x) {
                 let outlier = Outlier { index: 32 + 7, x: -large };
                 assert_eq!(row.outliers, if aside { vec![outlier] } else { vec![] });
                 let rest = if rival < 1e-29 { 0 } else { 127 };
-                assert_eq!(row.codes[32 + 3], if aside { rest } else { 32 });
-                assert_eq!(row.codes[32 + 7], if aside { 0 } else { -127 });
-                assert_eq!(row.sums[2], row.codes[32..48].iter().map(|c| i32::from(*c)).sum());
+                assert_eq!(row.code(32 + 3), if aside { rest } else { 32 });
+                assert_eq!(row.code(32 + 7), if aside { 0 } else { -127 });
+                assert_eq!(row.sums[2], (32..48).map(|i| row.code(i)).sum());
             }
-            assert!(rows::<i16>(&x)[0].outliers.is_empty(), "15 bits have room");
+            assert!(wide(&x)[0].outliers.is_empty(), "15 bits have room");
         }
     }
 }

@@ -1,13 +1,15 @@
 //! The mathematics of one thread, on slices: the definition of every number qwire computes.
 //!
-//! Each function here exists once, as plain scalar Rust that fixes the order of every operation.
-//! [`isa`] compiles that same text again for wider instruction sets; the bits never differ, because
-//! the order is written down and nothing is contracted or reassociated behind our back.
+//! Each function is defined by plain scalar Rust that fixes the order of every operation. [`isa`]
+//! compiles that same text again for wider instruction sets; the products of weights, where the time
+//! goes, have kernels of their own in `lanes`, which give the same bits.
 //!
 //! ```text
 //! quant       a GGUF block  ->  codes, scales, biases  (and from those: its weights, exactly)
 //! activation  a row of f32  ->  8-bit or 15-bit codes, a scale per 32 values
+//! pack        rows of a few tokens, interleaved
 //! tile        16 weight rows x up to 16 tokens         ->  dot products
+//! lanes       the same for whole vectors of rows, per instruction set
 //! norm rope attention route silu exp half              the rest of a transformer layer
 //! ```
 //! It imports nothing of the workspace, knows no threads and no files.
@@ -18,9 +20,11 @@ pub const NUMBERS_VERSION: u32 = 1;
 pub mod activation;
 pub mod attention;
 pub mod exp;
+mod lanes;
 pub mod half;
 pub mod isa;
 pub mod norm;
+pub mod pack;
 pub mod quant;
 pub mod rope;
 pub mod route;

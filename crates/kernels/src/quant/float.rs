@@ -1,6 +1,7 @@
 //! Float formats: F32, F16, BF16. Each value stands alone; activations stay f32.
 
 use crate::half;
+use crate::quant::Field;
 
 /// A float type: bytes to value and back.
 pub trait FloatFormat {
@@ -10,6 +11,8 @@ pub trait FloatFormat {
     const ID: u32;
     /// Bytes of a value.
     const BYTES: usize;
+    /// One value per block of a panel.
+    const FIELDS: &'static [Field];
     /// The value of its bytes, exact.
     fn value(bytes: &[u8]) -> f32;
     /// The nearest representable value's bytes.
@@ -27,6 +30,7 @@ impl FloatFormat for F32 {
     const NAME: &'static str = "F32";
     const ID: u32 = 0;
     const BYTES: usize = 4;
+    const FIELDS: &'static [Field] = &[Field::block(0, 1, 4)];
     #[inline(always)]
     fn value(bytes: &[u8]) -> f32 {
         f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
@@ -40,6 +44,7 @@ impl FloatFormat for F16 {
     const NAME: &'static str = "F16";
     const ID: u32 = 1;
     const BYTES: usize = 2;
+    const FIELDS: &'static [Field] = &[Field::block(0, 1, 2)];
     #[inline(always)]
     fn value(bytes: &[u8]) -> f32 {
         half::f16_to_f32(u16::from_le_bytes([bytes[0], bytes[1]]))
@@ -53,6 +58,7 @@ impl FloatFormat for Bf16 {
     const NAME: &'static str = "BF16";
     const ID: u32 = 30;
     const BYTES: usize = 2;
+    const FIELDS: &'static [Field] = &[Field::block(0, 1, 2)];
     #[inline(always)]
     fn value(bytes: &[u8]) -> f32 {
         half::bf16_to_f32(u16::from_le_bytes([bytes[0], bytes[1]]))

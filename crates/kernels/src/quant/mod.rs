@@ -7,12 +7,16 @@
 mod codebook;
 mod float;
 mod k;
+pub mod layout;
 mod plain;
 
-use crate::tile::{self, Acts, Tile};
+use crate::tile::{self, Acts, Panel, Sums};
 use crate::{Isa, half};
 
 pub use float::FloatFormat;
+pub use layout::{Field, Layout};
+
+pub(crate) use crate::lanes::{Kernels, kernels};
 
 /// Most values in one block of any format.
 pub const MAX_BLOCK: usize = 256;
@@ -48,6 +52,10 @@ pub trait QuantFormat {
     const GROUP: usize;
     /// Whether groups have a bias.
     const BIASED: bool;
+    /// The parts of a block that stay whole in a panel.
+    const FIELDS: &'static [Field];
+    /// Kernels over panels, for instruction sets that have them.
+    const KERNELS: Kernels;
 
     /// Unpacks one block of [`Self::BYTES`] bytes.
     fn unpack(block: &[u8], out: &mut Block);
@@ -70,7 +78,9 @@ pub struct Format {
     /// Whether activations are quantised before they meet weights of this format.
     pub quantised: bool,
     dequantise: fn(&[u8], &mut [f32]),
-    tile: fn(Isa, Tile<'_>, Acts<'_>, &mut tile::Sums),
+    /// How sixteen rows are interleaved.
+    pub layout: Layout,
+    tile: fn(Isa, Panel<'_>, Acts<'_>, &mut Sums),
     tame: fn(&mut [u8], f32),
 }
 
@@ -89,6 +99,7 @@ impl Format {
             block_bytes: F::BYTES,
             quantised: true,
             dequantise: dequantise::<F>,
+            layout: layout::layout::<F>(),
             tile: tile::quantised::<F>,
             tame: F::tame,
         }
@@ -102,6 +113,7 @@ impl Format {
             block_bytes: F::BYTES,
             quantised: false,
             dequantise: float::dequantise::<F>,
+            layout: Layout::new(F::FIELDS, F::BYTES, 1),
             tile: tile::float::<F>,
             tame: float::tame::<F>,
         }
@@ -119,9 +131,9 @@ impl Format {
         (self.dequantise)(bytes, out);
     }
 
-    /// Dot products of up to 16 rows with up to 16 tokens; see [`tile`].
-    pub fn tile(&self, isa: Isa, tile: Tile<'_>, acts: Acts<'_>, sums: &mut tile::Sums) {
-        (self.tile)(isa, tile, acts, sums);
+    /// Dot products of a panel with up to 16 tokens; see [`tile`].
+    pub fn tile(&self, isa: Isa, panel: Panel<'_>, acts: Acts<'_>, sums: &mut Sums) {
+        (self.tile)(isa, panel, acts, sums);
     }
 
     /// Turns random bytes into blocks of random weights with mean 0 and about this deviation, no

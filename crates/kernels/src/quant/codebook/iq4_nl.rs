@@ -1,8 +1,8 @@
 //! IQ4_NL, 18 bytes: `d:f16 | nibbles[16]`, w = d * level[q].
 
 use super::super::plain::nibbles;
-use super::super::{Block, QuantFormat, f16_at, put_signed_scale};
-use super::IQ4_LEVELS;
+use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_signed_scale};
+use super::{IQ4_LEVELS, IQ4_RAISED as RAISED};
 
 /// IQ4_NL.
 pub struct Iq4Nl;
@@ -15,6 +15,9 @@ impl QuantFormat for Iq4Nl {
     const GROUP: usize = 32;
     const BIASED: bool = false;
 
+    const FIELDS: &'static [Field] = &[Field::head(0, 1, 2), Field::block(2, 4, 4)];
+    const KERNELS: Kernels = KERNELS;
+
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut Block) {
         out.scale[0] = f16_at(block, 0);
@@ -25,3 +28,9 @@ impl QuantFormat for Iq4Nl {
         put_signed_scale(block, 0, std / 69.0);
     }
 }
+
+kernels! { Iq4Nl, zero Some(7), |head, block, G| {
+        let indices = nibble_vectors(block, 0);
+        let codes = each!(|j| lookup(&RAISED, indices[j]));
+        Group { codes, scale: [halves(head, 0)], bias: [] }
+} }

@@ -2,8 +2,8 @@
 //! s = d * (ls - 32), w = s * level[q].
 
 use super::super::plain::nibbles;
-use super::super::{Block, QuantFormat, f16_at, put_scale};
-use super::IQ4_LEVELS;
+use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
+use super::{IQ4_LEVELS, IQ4_RAISED as RAISED};
 
 /// IQ4_XS.
 pub struct Iq4Xs;
@@ -15,6 +15,9 @@ impl QuantFormat for Iq4Xs {
     const BYTES: usize = 136;
     const GROUP: usize = 32;
     const BIASED: bool = false;
+
+    const FIELDS: &'static [Field] = &[Field::block(0, 2, 2), Field::block(4, 4, 1), Field::block(8, 32, 4)];
+    const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut Block) {
@@ -33,3 +36,12 @@ impl QuantFormat for Iq4Xs {
         put_scale(block, 0, std / (69.0 * 18.47));
     }
 }
+
+kernels! { Iq4Xs, zero Some(7), |head, block, G| {
+        let indices = nibble_vectors(block, 128 + 256 * G);
+        let codes = each!(|j| lookup(&RAISED, indices[j]));
+        let low = and(shr(bytes(block, 64 + 16 * (G / 2)), 4 * (G % 2)), 15);
+        let high = and(shr(words(block, 32), 2 * G), 3);
+        let scale = mul(halves(block, 0), number(sub(or(low, shl(high, 4)), int(32))));
+        Group { codes, scale: [scale], bias: [] }
+} }

@@ -1,6 +1,6 @@
 //! Q2_K, 84 bytes: `scales[16] | 2-bit codes[64] | d:f16 | dmin:f16`, s = d * sc, b = -(dmin * m).
 
-use super::super::{Block, QuantFormat, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
 
 /// Q2_K.
 pub struct Q2K;
@@ -12,6 +12,9 @@ impl QuantFormat for Q2K {
     const BYTES: usize = 84;
     const GROUP: usize = 16;
     const BIASED: bool = true;
+
+    const FIELDS: &'static [Field] = &[Field::block(80, 2, 2), Field::block(0, 16, 1), Field::block(16, 16, 4)];
+    const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut Block) {
@@ -38,3 +41,13 @@ impl QuantFormat for Q2K {
         put_scale(block, 82, 1.5 * d);
     }
 }
+
+kernels! { Q2K, zero None, |head, block, G| {
+        let (half, plane) = (G / 4, G % 4);
+        let codes = each!(|j| and(shr(load(block, 320 + 64 * (8 * half + j)), 2 * plane), 0x0303_0303));
+        let (d, dmin) = (halves(block, 0), halves(block, 32));
+        let packed = [bytes(block, 64 + 32 * G), bytes(block, 80 + 32 * G)];
+        let scale = both!(packed, |packed| mul(d, number(and(packed, 15))));
+        let bias = both!(packed, |packed| negate(mul(dmin, number(shr(packed, 4)))));
+        Group { codes, scale, bias }
+} }

@@ -1,7 +1,7 @@
 //! Q3_K, 110 bytes: `high bits[32] | 2-bit codes[64] | 6-bit scales[12] | d:f16`,
 //! s = d * (sc - 32), zero point 4.
 
-use super::super::{Block, QuantFormat, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
 
 /// Q3_K.
 pub struct Q3K;
@@ -13,6 +13,9 @@ impl QuantFormat for Q3K {
     const BYTES: usize = 110;
     const GROUP: usize = 16;
     const BIASED: bool = false;
+
+    const FIELDS: &'static [Field] = &[Field::head(108, 1, 2), Field::block(96, 12, 1), Field::block(0, 8, 4), Field::block(32, 16, 4)];
+    const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut Block) {
@@ -36,3 +39,19 @@ impl QuantFormat for Q3K {
         put_scale(block, 108, std / (2.345 * 18.47));
     }
 }
+
+kernels! { Q3K, zero Some(2), |head, block, G| {
+        let (half, plane) = (G / 4, G % 4);
+        let codes = each!(|j| {
+            let low = and(shr(load(block, 704 + 64 * (8 * half + j)), 2 * plane), 0x0303_0303);
+            let high = and(shr(load(block, 192 + 64 * j), G), 0x0101_0101);
+            or(low, shl(high, 2))
+        });
+        let d = halves(head, 0);
+        let scale = both!([2 * G, 2 * G + 1], |i| {
+            let low = and(shr(bytes(block, 16 * (i % 8)), 4 * (i / 8)), 15);
+            let high = and(shr(bytes(block, 16 * (8 + i % 4)), 2 * (i / 4)), 3);
+            mul(d, number(sub(or(low, shl(high, 4)), int(32))))
+        });
+        Group { codes, scale, bias: [] }
+} }

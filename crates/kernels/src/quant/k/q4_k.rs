@@ -1,7 +1,7 @@
 //! Q4_K, 144 bytes: `d:f16 | dmin:f16 | scales and mins[12] | nibbles[128]`, s = d * sc,
 //! b = -(dmin * m). Each 32 bytes of nibbles hold 64 values: low nibbles first, then high.
 
-use super::super::{Block, QuantFormat};
+use super::super::{Block, Field, Kernels, QuantFormat, kernels};
 use super::{scales_and_biases, tame_scales};
 
 /// Q4_K.
@@ -14,6 +14,9 @@ impl QuantFormat for Q4K {
     const BYTES: usize = 144;
     const GROUP: usize = 32;
     const BIASED: bool = true;
+
+    const FIELDS: &'static [Field] = &[Field::block(0, 2, 2), Field::block(4, 12, 1), Field::block(16, 32, 4)];
+    const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut Block) {
@@ -30,3 +33,10 @@ impl QuantFormat for Q4K {
         tame_scales(block, std, 4.61, 7.5);
     }
 }
+
+kernels! { Q4K, zero None, |head, block, G| {
+        let shift = 4 * (G % 2);
+        let codes = each!(|j| and(shr(load(block, 256 + 64 * (8 * (G / 2) + j)), shift), 0x0f0f_0f0f));
+        let (scale, bias) = scale_and_bias::<G>(block);
+        Group { codes, scale: [scale], bias: [bias] }
+} }

@@ -1,7 +1,7 @@
 //! Q5_K, 176 bytes: `d:f16 | dmin:f16 | scales and mins[12] | high bits[32] | nibbles[128]`,
 //! s = d * sc, b = -(dmin * m). Bit g of a high byte belongs to group g.
 
-use super::super::{Block, QuantFormat};
+use super::super::{Block, Field, Kernels, QuantFormat, kernels};
 use super::{scales_and_biases, tame_scales};
 
 /// Q5_K.
@@ -14,6 +14,9 @@ impl QuantFormat for Q5K {
     const BYTES: usize = 176;
     const GROUP: usize = 32;
     const BIASED: bool = true;
+
+    const FIELDS: &'static [Field] = &[Field::block(0, 2, 2), Field::block(4, 12, 1), Field::block(16, 8, 4), Field::block(48, 32, 4)];
+    const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut Block) {
@@ -32,3 +35,13 @@ impl QuantFormat for Q5K {
         tame_scales(block, std, 9.23, 15.5);
     }
 }
+
+kernels! { Q5K, zero None, |head, block, G| {
+        let shift = 4 * (G % 2);
+        let codes = each!(|j| {
+            let low = and(shr(load(block, 768 + 64 * (8 * (G / 2) + j)), shift), 0x0f0f_0f0f);
+            or(low, shl(and(shr(load(block, 256 + 64 * j), G), 0x0101_0101), 4))
+        });
+        let (scale, bias) = scale_and_bias::<G>(block);
+        Group { codes, scale: [scale], bias: [bias] }
+} }

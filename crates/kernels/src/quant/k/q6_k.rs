@@ -1,7 +1,7 @@
 //! Q6_K, 210 bytes: `low nibbles[128] | high pairs[64] | scales:i8[16] | d:f16`, s = d * sc,
 //! zero point 32.
 
-use super::super::{Block, QuantFormat, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
 
 /// Q6_K.
 pub struct Q6K;
@@ -13,6 +13,9 @@ impl QuantFormat for Q6K {
     const BYTES: usize = 210;
     const GROUP: usize = 16;
     const BIASED: bool = false;
+
+    const FIELDS: &'static [Field] = &[Field::head(208, 1, 2), Field::block(192, 16, 1), Field::block(128, 16, 4), Field::block(0, 32, 4)];
+    const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut Block) {
@@ -39,3 +42,15 @@ impl QuantFormat for Q6K {
         put_scale(block, 208, std / (18.47 * 73.0));
     }
 }
+
+kernels! { Q6K, zero Some(5), |head, block, G| {
+        let (half, plane) = (G / 4, G % 4);
+        let codes = each!(|j| {
+            let low = shr(load(block, 1280 + 64 * (16 * half + 8 * (plane % 2) + j)), 4 * (plane / 2));
+            let high = and(shr(load(block, 256 + 64 * (8 * half + j)), 2 * plane), 0x0303_0303);
+            or(and(low, 0x0f0f_0f0f), shl(high, 4))
+        });
+        let d = halves(head, 0);
+        let scale = both!([0, 16], |at| mul(d, number(signed(block, 32 * G + at))));
+        Group { codes, scale, bias: [] }
+} }

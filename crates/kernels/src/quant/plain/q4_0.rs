@@ -1,6 +1,6 @@
 //! Q4_0, 18 bytes: `d:f16 | nibbles[16]`, w = d * (q - 8).
 
-use super::super::{Block, QuantFormat, f16_at, put_signed_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_signed_scale};
 use super::nibbles;
 
 /// Q4_0.
@@ -14,6 +14,9 @@ impl QuantFormat for Q4_0 {
     const GROUP: usize = 32;
     const BIASED: bool = false;
 
+    const FIELDS: &'static [Field] = &[Field::head(0, 1, 2), Field::block(2, 4, 4)];
+    const KERNELS: Kernels = KERNELS;
+
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut Block) {
         out.scale[0] = f16_at(block, 0);
@@ -24,3 +27,8 @@ impl QuantFormat for Q4_0 {
         put_signed_scale(block, 0, std / 4.61);
     }
 }
+
+kernels! { Q4_0, zero Some(3), |head, block, G| {
+        let codes = nibble_vectors(block, 0);
+        Group { codes, scale: [halves(head, 0)], bias: [] }
+} }

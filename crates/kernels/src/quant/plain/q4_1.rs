@@ -1,6 +1,6 @@
 //! Q4_1, 20 bytes: `d:f16 | m:f16 | nibbles[16]`, w = d * q + m.
 
-use super::super::{Block, QuantFormat, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
 use super::nibbles;
 
 /// Q4_1.
@@ -14,6 +14,9 @@ impl QuantFormat for Q4_1 {
     const GROUP: usize = 32;
     const BIASED: bool = true;
 
+    const FIELDS: &'static [Field] = &[Field::block(0, 2, 2), Field::block(4, 4, 4)];
+    const KERNELS: Kernels = KERNELS;
+
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut Block) {
         out.scale[0] = f16_at(block, 0);
@@ -26,3 +29,8 @@ impl QuantFormat for Q4_1 {
         put_scale(block, 2, -7.5 * std / 4.61);
     }
 }
+
+kernels! { Q4_1, zero None, |head, block, G| {
+        let codes = nibble_vectors(block, 64);
+        Group { codes, scale: [halves(block, 0)], bias: [halves(block, 32)] }
+} }

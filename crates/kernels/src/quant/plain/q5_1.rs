@@ -1,6 +1,6 @@
 //! Q5_1, 24 bytes: `d:f16 | m:f16 | high bits:u32 | nibbles[16]`, w = d * q + m.
 
-use super::super::{Block, QuantFormat, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
 use super::five_bits;
 
 /// Q5_1.
@@ -14,6 +14,9 @@ impl QuantFormat for Q5_1 {
     const GROUP: usize = 32;
     const BIASED: bool = true;
 
+    const FIELDS: &'static [Field] = &[Field::block(0, 2, 2), Field::block(4, 1, 4), Field::block(8, 4, 4)];
+    const KERNELS: Kernels = KERNELS;
+
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut Block) {
         out.scale[0] = f16_at(block, 0);
@@ -26,3 +29,8 @@ impl QuantFormat for Q5_1 {
         put_scale(block, 2, -15.5 * std / 9.23);
     }
 }
+
+kernels! { Q5_1, zero None, |head, block, G| {
+        let codes = five_bit_vectors(block, 64);
+        Group { codes, scale: [halves(block, 0)], bias: [halves(block, 32)] }
+} }

@@ -1,6 +1,6 @@
 //! Q8_0, 34 bytes: `d:f16 | i8[32]`, w = d * q.
 
-use super::super::{Block, QuantFormat, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
 
 /// Q8_0.
 pub struct Q8_0;
@@ -12,6 +12,9 @@ impl QuantFormat for Q8_0 {
     const BYTES: usize = 34;
     const GROUP: usize = 32;
     const BIASED: bool = false;
+
+    const FIELDS: &'static [Field] = &[Field::head(0, 1, 2), Field::block(2, 8, 4)];
+    const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut Block) {
@@ -25,3 +28,8 @@ impl QuantFormat for Q8_0 {
         put_scale(block, 0, std / 73.9);
     }
 }
+
+kernels! { Q8_0, zero Some(7), |head, block, G| {
+        let codes = each!(|j| xor(load(block, 64 * j), 0x8080_8080));
+        Group { codes, scale: [halves(head, 0)], bias: [] }
+} }

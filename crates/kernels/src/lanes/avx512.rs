@@ -1,0 +1,131 @@
+//! Sixteen rows as one 512-bit vector: AVX-512 with VNNI.
+#![allow(unsafe_code)] // vector loads and stores on checked slices
+
+use std::arch::x86_64::{
+    __m512, __m512i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_prefetch,
+    _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtepi8_epi32,
+    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtph_ps,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps,
+    _mm512_mullo_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_sll_epi32,
+    _mm512_srl_epi32, _mm512_storeu_ps, _mm512_sub_epi32, _mm512_xor_si512,
+};
+
+use crate::tile::ROWS;
+
+/// Sixteen i32, or sixteen times four bytes.
+pub(crate) type I = __m512i;
+/// Sixteen f32.
+pub(crate) type F = __m512;
+
+/// Declares operations that need the instruction set and are safe where it is enabled.
+macro_rules! operations {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block)*) => {
+        $($(#[$doc])*
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+        #[inline]
+        pub(crate) fn $name($($arg: $ty),*) -> $ret $body)*
+    };
+}
+
+operations! {
+    /// Zeros.
+    fn none() -> I { _mm512_setzero_si512() }
+    /// Zeros.
+    fn zero() -> F { _mm512_setzero_ps() }
+    /// The same integer in every lane.
+    fn int(x: i32) -> I { _mm512_set1_epi32(x) }
+    /// The same number in every lane.
+    fn float(x: f32) -> F { _mm512_set1_ps(x) }
+    /// Four bytes in every lane.
+    fn dword(bytes: &[u8]) -> I {
+        let dword = bytes.first_chunk().expect("four bytes");
+        _mm512_set1_epi32(i32::from_le_bytes(*dword))
+    }
+    /// 64 bytes.
+    fn load(block: &[u8], at: usize) -> I {
+        let bytes: &[u8] = &block[at..at + 64];
+        // SAFETY: 64 readable bytes; the load needs no alignment.
+        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+    }
+    /// A byte per lane, without sign.
+    fn bytes(block: &[u8], at: usize) -> I {
+        let bytes: &[u8] = &block[at..at + 16];
+        // SAFETY: 16 readable bytes; the load needs no alignment.
+        _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+    }
+    /// A byte per lane, with sign.
+    fn signed(block: &[u8], at: usize) -> I {
+        let bytes: &[u8] = &block[at..at + 16];
+        // SAFETY: 16 readable bytes; the load needs no alignment.
+        _mm512_cvtepi8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+    }
+    /// Two bytes per lane, without sign.
+    fn words(block: &[u8], at: usize) -> I {
+        let bytes: &[u8] = &block[at..at + 32];
+        // SAFETY: 32 readable bytes; the load needs no alignment.
+        _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) })
+    }
+    /// An f16 per lane.
+    fn halves(block: &[u8], at: usize) -> F {
+        let bytes: &[u8] = &block[at..at + 32];
+        // SAFETY: 32 readable bytes; the load needs no alignment.
+        _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) })
+    }
+    /// x & mask in every lane.
+    fn and(x: I, mask: u32) -> I { _mm512_and_si512(x, _mm512_set1_epi32(mask as i32)) }
+    /// x | y
+    fn or(x: I, y: I) -> I { _mm512_or_si512(x, y) }
+    /// x ^ mask in every lane.
+    fn xor(x: I, mask: u32) -> I { _mm512_xor_si512(x, _mm512_set1_epi32(mask as i32)) }
+    /// x >> n, zeros coming in.
+    fn shr(x: I, n: usize) -> I { _mm512_srl_epi32(x, _mm_cvtsi32_si128(n as i32)) }
+    /// x << n
+    fn shl(x: I, n: usize) -> I { _mm512_sll_epi32(x, _mm_cvtsi32_si128(n as i32)) }
+    /// x + y
+    fn add(x: I, y: I) -> I { _mm512_add_epi32(x, y) }
+    /// x - y
+    fn sub(x: I, y: I) -> I { _mm512_sub_epi32(x, y) }
+    /// x * y, the low half
+    fn times(x: I, y: i32) -> I { _mm512_mullo_epi32(x, _mm512_set1_epi32(y)) }
+    /// table[byte] for every byte below 16.
+    fn lookup(table: &[u8; 16], x: I) -> I {
+        // SAFETY: 16 readable bytes; the load needs no alignment.
+        let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+        _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), x)
+    }
+    /// acc + sum of the four products of bytes, codes without and x with sign.
+    fn dot(acc: I, codes: I, x: I) -> I { _mm512_dpbusd_epi32(acc, codes, x) }
+    /// The nearest f32 of every lane.
+    fn number(x: I) -> F { _mm512_cvtepi32_ps(x) }
+    /// The lanes' bits as f32.
+    fn bits(x: I) -> F { _mm512_castsi512_ps(x) }
+    /// x * y
+    fn mul(x: F, y: F) -> F { _mm512_mul_ps(x, y) }
+    /// x + y
+    fn plus(x: F, y: F) -> F { _mm512_add_ps(x, y) }
+    /// x * y + z, rounded once
+    fn fma(x: F, y: F, z: F) -> F { _mm512_fmadd_ps(x, y, z) }
+    /// -x
+    fn negate(x: F) -> F { bits(xor(_mm512_castps_si512(x), 0x8000_0000)) }
+    /// The lanes.
+    fn store(x: F) -> [f32; ROWS] {
+        let mut lanes = [0.0; ROWS];
+        // SAFETY: 64 writable bytes; the store needs no alignment.
+        unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), x) };
+        lanes
+    }
+    /// Asks for the bytes some blocks ahead.
+    fn prefetch(block: &[u8]) -> () {
+        for line in (0..block.len()).step_by(64) {
+            let ahead = block.as_ptr().wrapping_add(line + AHEAD);
+            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+        }
+    }
+}
+
+crate::lanes::shared_parts! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
+
+/// How far ahead of the block in work memory is asked for.
+const AHEAD: usize = 4096;

@@ -1,0 +1,123 @@
+//! Activations of a few tokens side by side, in the order in which panels read them.
+//!
+//! ```text
+//! planes  [k / 4][tokens][4 bytes]        d  [k / 32][tokens]
+//! nsum    minus the sum of codes,  dsum   d * f32(sum):  [k / 32 or 16][tokens]
+//! ```
+
+use crate::activation::{BLOCK, Row, SUM};
+
+/// An outlier of one of the tokens.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Outlier {
+    /// Which token.
+    pub token: usize,
+    /// Its place in the row.
+    pub index: usize,
+    /// Its exact value.
+    pub x: f32,
+}
+
+/// Rows of some tokens, interleaved.
+#[derive(Clone)]
+pub struct Pack<const P: usize> {
+    tokens: usize,
+    planes: [Vec<u8>; P],
+    d: Vec<f32>,
+    nsum: [Vec<i32>; 2], // per 32, per 16
+    dsum: [Vec<f32>; 2], // per 32, per 16
+    outliers: Vec<Outlier>,
+}
+
+/// A pack as kernels see it.
+#[derive(Clone, Copy)]
+pub struct View<'a, const P: usize> {
+    /// Tokens side by side.
+    pub tokens: usize,
+    /// [k / 4, tokens, 4] each
+    pub planes: [&'a [u8]; P],
+    /// [k / 32, tokens]
+    pub d: &'a [f32],
+    nsum: [&'a [i32]; 2],
+    dsum: [&'a [f32]; 2],
+    /// Of each token by ascending index.
+    pub outliers: &'a [Outlier],
+}
+
+impl<const P: usize> View<'_, P> {
+    /// Minus the sums of codes, for one scale per 32 values or two.
+    #[inline(always)]
+    pub fn nsum<const SCALES: usize>(&self) -> &[i32] {
+        self.nsum[SCALES - 1]
+    }
+
+    /// d times the sums of codes, for one scale per 32 values or two.
+    #[inline(always)]
+    pub fn dsum<const SCALES: usize>(&self) -> &[f32] {
+        self.dsum[SCALES - 1]
+    }
+
+    /// The code of value i of a token.
+    #[inline(always)]
+    pub fn code(&self, token: usize, i: usize) -> i32 {
+        let at = (i / 4 * self.tokens + token) * 4 + i % 4;
+        self.planes.iter().fold(0, |code, plane| 128 * code + i32::from(plane[at] as i8))
+    }
+}
+
+impl<const P: usize> Pack<P> {
+    /// Room for tokens of k values.
+    pub fn new(tokens: usize, k: usize) -> Self {
+        let parts = |size: usize| k / size * tokens;
+        Self {
+            tokens,
+            planes: std::array::from_fn(|_| vec![0; k * tokens]),
+            d: vec![0.0; parts(BLOCK)],
+            nsum: [vec![0; parts(BLOCK)], vec![0; parts(SUM)]],
+            dsum: [vec![0.0; parts(BLOCK)], vec![0.0; parts(SUM)]],
+            outliers: Vec::with_capacity(if P == 1 { parts(BLOCK) } else { 0 }),
+        }
+    }
+
+    /// Takes the rows of some tokens, at most as many as there is room for.
+    pub fn gather<'a>(&mut self, rows: impl ExactSizeIterator<Item = &'a Row<P>>) {
+        let tokens = rows.len();
+        self.tokens = tokens;
+        self.outliers.clear();
+        for (t, row) in rows.enumerate() {
+            for (to, from) in self.planes.iter_mut().zip(&row.planes) {
+                let dwords = to.chunks_exact_mut(4).skip(t).step_by(tokens);
+                for (to, from) in dwords.zip(from.chunks_exact(4)) {
+                    to.copy_from_slice(&[from[0] as u8, from[1] as u8, from[2] as u8, from[3] as u8]);
+                }
+            }
+            for (at, (d, sums)) in row.d.iter().zip(row.sums.chunks_exact(2)).enumerate() {
+                let (whole, place) = (sums[0] + sums[1], at * tokens + t);
+                self.d[place] = *d;
+                self.nsum[0][place] = -whole;
+                self.dsum[0][place] = d * whole as f32;
+                for (i, sum) in sums.iter().enumerate() {
+                    let place = (2 * at + i) * tokens + t;
+                    self.nsum[1][place] = -sum;
+                    self.dsum[1][place] = d * *sum as f32;
+                }
+            }
+            let outliers = row.outliers.iter();
+            self.outliers.extend(outliers.map(|o| Outlier { token: t, index: o.index, x: o.x }));
+        }
+    }
+
+    /// As kernels read it.
+    pub fn view(&self) -> View<'_, P> {
+        let [d32, d16] = &self.dsum;
+        let [n32, n16] = &self.nsum;
+        View {
+            tokens: self.tokens,
+            planes: std::array::from_fn(|p| self.planes[p].as_slice()),
+            d: &self.d,
+            nsum: [n32, n16],
+            dsum: [d32, d16],
+            outliers: &self.outliers,
+        }
+    }
+}
