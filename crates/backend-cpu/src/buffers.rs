@@ -2,7 +2,7 @@
 
 use qwire_model::{Batch, Limits, Shape, Tap};
 
-use crate::matrix::{Activations, Form};
+use crate::activations::{Activations, Form};
 
 /// Rows of queries attended together, in one task.
 pub(crate) const QUERY_ROWS: usize = 8;
@@ -71,19 +71,18 @@ pub(crate) struct QueryTiles {
 impl Buffers {
     pub(crate) fn new(shape: &Shape, limits: Limits) -> Self {
         let (rows, pairs) = (limits.rows, limits.rows * shape.routing.used);
-        let (from, into) = ([Form::Float, Form::Narrow], [Form::Float, Form::Wide]);
         let half = shape.rotation.dims / 2;
         Self {
             rows: 0,
             x: vec![0.0; rows * shape.hidden],
-            h: Activations::new(rows, shape.hidden, &from),
+            h: Activations::grouped(rows, pairs, shape.hidden, Form::Narrow, shape.experts),
             qkv: vec![0.0; rows * (shape.q_dim() + 2 * shape.kv_dim())],
-            a: Activations::new(rows, shape.q_dim(), &into),
+            a: Activations::new(rows, shape.q_dim(), Form::Wide, 1),
             routes: vec![(0, 1.0); pairs],
             groups: Groups::new(shape.experts, pairs),
-            m: Activations::new(pairs, shape.ffn, &into),
+            m: Activations::new(pairs, shape.ffn, Form::Wide, shape.experts),
             outputs: 0,
-            last: Activations::new(limits.outputs, shape.hidden, &[Form::Wide]),
+            last: Activations::new(limits.outputs, shape.hidden, Form::Wide, 1),
             logits: Vec::new(),
             cos: vec![0.0; rows * half],
             sin: vec![0.0; rows * half],

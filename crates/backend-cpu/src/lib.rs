@@ -1,13 +1,16 @@
 //! The forward pass on CPU threads.
 //!
 //! ```text
-//! pool     workers, and buffers in disjoint pieces
-//! matrix   weights, activations in the form they read, and a tile of their product
-//! kv       pages of keys and values
-//! phases   the six phases, as tasks over tiles
+//! pool         workers, and buffers in disjoint pieces
+//! matrix       weights in panels
+//! activations  rows in the form that weights read, in tiles of tokens
+//! kv           pages of keys and values
+//! phases       the six phases, as tasks over tiles
 //! ```
 //! Every number is defined by `qwire_kernels`; this crate only decides who computes it.
 
+mod activations;
+mod bench;
 mod buffers;
 mod kv;
 mod matrix;
@@ -20,9 +23,9 @@ use std::sync::atomic::AtomicU32;
 use qwire_kernels::Isa;
 use qwire_model::Shape;
 
+use bench::Bench;
 use buffers::Buffers;
 use kv::Cache;
-use matrix::Bench;
 use pool::Pool;
 
 /// A CPU as a backend.

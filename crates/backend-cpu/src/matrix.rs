@@ -1,124 +1,98 @@
-//! Matrices on a CPU, the activations they read, and tiles of their products.
+//! Matrices on a CPU: panels of sixteen rows, packed once at load.
 
+use std::ops::Range;
+
+use memmap2::{Advice, MmapMut};
 use qwire_kernels::Isa;
-use qwire_kernels::activation::{self, Row};
-use qwire_kernels::attention;
-use qwire_kernels::tile::{Acts, ROWS, Sums, TOKENS, Tile};
-use qwire_model::{Role, Weights};
+use qwire_kernels::quant::{FORMATS, Format};
+use qwire_kernels::tile::{Panel, ROWS, Sums};
+use qwire_model::{LoadError, Role, Weights};
 
-/// The form of activations that a matrix reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Form {
-    Float,
-    Narrow,
-    Wide,
-}
+use crate::activations::{Activations, Form};
+use crate::pool::Pool;
 
 /// One matrix, or one per expert.
 pub struct Matrix {
+    /// The file's tensor: shape, and rows of an embedding.
     pub(crate) weights: Weights,
     pub(crate) form: Form,
-    /// The router's rows, dequantised; empty otherwise.
-    pub(crate) floats: Vec<u8>,
+    format: &'static Format,
+    panels: Option<MmapMut>, // [count, rows / 16, panel]; none for an embedding
+    panel_bytes: usize,
 }
 
 impl Matrix {
-    pub(crate) fn new(weights: Weights, role: Role) -> Self {
-        let quantised = weights.format.quantised;
+    pub(crate) fn new(weights: Weights, role: Role, pool: &Pool) -> Result<Self, LoadError> {
+        let router = role == Role::Router && weights.format.quantised;
+        let format = if router { &FORMATS[0] } else { weights.format };
         let form = match role {
-            Role::Embedding | Role::FromStream if quantised => Form::Narrow,
-            Role::IntoStream | Role::Head if quantised => Form::Wide,
-            _ => Form::Float,
+            _ if !format.quantised => Form::Float,
+            Role::IntoStream | Role::Head => Form::Wide,
+            _ => Form::Narrow,
         };
-        let floats = if role == Role::Router && quantised {
-            weights.values().iter().flat_map(|value| value.to_le_bytes()).collect()
-        } else {
-            Vec::new()
-        };
-        Self { weights, form, floats }
+        let panel_bytes = format.layout.panel_bytes(weights.k);
+        let mut matrix = Self { weights, form, format, panels: None, panel_bytes };
+        if role != Role::Embedding {
+            matrix.panels = Some(matrix.pack(pool)?);
+        }
+        Ok(matrix)
     }
 
-    /// Rows `first..first + rows` of matrix `index` times up to sixteen tokens of `x`.
+    /// Panels of one matrix.
+    pub(crate) fn panels(&self) -> usize {
+        self.weights.rows.div_ceil(ROWS)
+    }
+
+    fn pack(&self, pool: &Pool) -> Result<MmapMut, LoadError> {
+        let (weights, panels) = (&self.weights, self.panels());
+        let len = weights.count * panels * self.panel_bytes;
+        let out_of_memory =
+            |error| LoadError(format!("tensor `{}`: {len} bytes: {error}", weights.name()));
+        let mut memory = MmapMut::map_anon(len).map_err(out_of_memory)?;
+        // Large pages spare the table walks of a stream through gigabytes; without them it works.
+        #[cfg(target_os = "linux")]
+        let _ = memory.advise(Advice::HugePage);
+        pool.chunks(&mut memory, self.panel_bytes, |_, task, panel| {
+            let (matrix, first) = (task / panels, task % panels * ROWS);
+            let rows = ROWS.min(weights.rows - first);
+            let first = matrix * weights.rows + first;
+            if self.format.id == weights.format.id {
+                self.format.layout.pack(weights.row_bytes(first, rows), weights.k, panel);
+            } else {
+                self.format.layout.pack(&floats(weights, first, rows), weights.k, panel);
+            }
+        });
+        Ok(memory)
+    }
+
+    /// Panel `panel` of matrix `index` times one tile of `x`.
     pub(crate) fn tile(
         &self,
         isa: Isa,
-        index: usize,
-        rows: std::ops::Range<usize>,
+        (index, panel): (usize, usize),
         x: &Activations,
-        tokens: &[usize],
+        tile: usize,
         sums: &mut Sums,
     ) {
-        assert!(rows.len() <= ROWS && tokens.len() <= TOKENS, "one tile");
-        let weights = &self.weights;
-        let first = index * weights.rows + rows.start;
-        let (format, bytes) = if self.floats.is_empty() {
-            (weights.format, weights.row_bytes(first, rows.len()))
-        } else {
-            let len = 4 * weights.k;
-            let float = &qwire_kernels::quant::FORMATS[0];
-            (float, &self.floats[first * len..(first + rows.len()) * len])
-        };
-        let (n, k) = (tokens.len(), weights.k);
-        let tile = Tile { bytes, k };
-        match self.form {
-            Form::Float => {
-                let mut picked: [&[f32]; TOKENS] = [&[]; TOKENS];
-                for (to, token) in picked.iter_mut().zip(tokens) {
-                    *to = &x.floats[token * k..][..k];
-                }
-                format.tile(isa, tile, Acts::Float(&picked[..n]), sums);
-            }
-            Form::Narrow => {
-                let picked: [&Row<i8>; TOKENS] = pick(&x.narrow, tokens);
-                format.tile(isa, tile, Acts::Narrow(&picked[..n]), sums);
-            }
-            Form::Wide => {
-                let picked: [&Row<i16>; TOKENS] = pick(&x.wide, tokens);
-                format.tile(isa, tile, Acts::Wide(&picked[..n]), sums);
-            }
-        }
+        let panels = self.panels.as_ref().expect("an embedding is not multiplied");
+        let at = (index * self.panels() + panel) * self.panel_bytes;
+        let panel = Panel { bytes: &panels[at..at + self.panel_bytes], k: self.weights.k };
+        x.with_acts(self.form, tile, |acts| self.format.tile(isa, panel, acts, sums));
+    }
+
+    /// Output rows of a panel.
+    pub(crate) fn rows_of(&self, panel: usize) -> Range<usize> {
+        panel * ROWS..(panel * ROWS + ROWS).min(self.weights.rows)
     }
 }
 
-/// References to the chosen rows; places past the end repeat the first.
-fn pick<'a, C>(rows: &'a [Row<C>], tokens: &[usize]) -> [&'a Row<C>; TOKENS] {
-    std::array::from_fn(|i| &rows[*tokens.get(i).unwrap_or(&tokens[0])])
-}
-
-/// Rows of activations in every form that some matrix reads.
-pub(crate) struct Activations {
-    /// Values of a row.
-    pub k: usize,
-    /// [rows, k]
-    pub floats: Vec<f32>,
-    /// [rows], where k fills blocks
-    pub narrow: Vec<Row<i8>>,
-    /// [rows], where asked for
-    pub wide: Vec<Row<i16>>,
-}
-
-impl Activations {
-    pub(crate) fn new(rows: usize, k: usize, forms: &[Form]) -> Self {
-        let whole = k.is_multiple_of(activation::BLOCK);
-        let count = |form: Form| if whole && forms.contains(&form) { rows } else { 0 };
-        Self {
-            k,
-            floats: vec![0.0; rows * k],
-            narrow: vec![Row::new(if whole { k } else { 0 }); count(Form::Narrow)],
-            wide: vec![Row::new(if whole { k } else { 0 }); count(Form::Wide)],
-        }
+/// Rows as the bytes of f32.
+fn floats(weights: &Weights, first: usize, rows: usize) -> Vec<u8> {
+    let mut row = vec![0.0; weights.k];
+    let mut bytes = Vec::with_capacity(rows * weights.k * 4);
+    for r in first..first + rows {
+        weights.row(r, &mut row);
+        bytes.extend(row.iter().flat_map(|value| value.to_le_bytes()));
     }
-}
-
-/// What one worker writes on.
-#[derive(Default)]
-pub(crate) struct Bench {
-    pub sums: Sums,
-    pub gates: Sums,
-    pub attention: attention::Scratch,
-    pub queries: Vec<f32>, // [n, d], gathered
-    pub out: Vec<f32>,     // [n, d]
-    pub visible: Vec<usize>,
-    pub choice: Vec<(u32, f32)>,
-    pub y: Vec<f32>, // [rows, ROWS], one tile's experts summed
+    bytes
 }

@@ -6,21 +6,23 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use qwire_kernels::Isa;
-use qwire_kernels::activation::{self, Row};
+use qwire_kernels::activation;
 use qwire_kernels::attention::{self, Element, Queries};
 use qwire_kernels::exp::silu;
 use qwire_kernels::norm;
 use qwire_kernels::rope;
 use qwire_kernels::route::route;
-use qwire_kernels::tile::{ROWS, TOKENS};
+use qwire_kernels::tile::ROWS;
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{
     Backend, Batch, Layer, Limits, LoadError, PageId, Phase, Poison, Role, Shape, Tap, Weights,
 };
 
+use crate::activations::{Activations, Form};
+use crate::bench::Bench;
 use crate::buffers::Buffers;
 use crate::kv::{Cache, Layers};
-use crate::matrix::{Activations, Bench, Form, Matrix};
+use crate::matrix::Matrix;
 use crate::pool::{Bounds, Pool};
 use crate::{Cpu, Reserved};
 
@@ -59,7 +61,16 @@ impl Floor<'_> {
         self.faults[row].fetch_min(fault_code(layer, phase), Ordering::Relaxed);
     }
 
-    /// h = norm(x) for the first rows, in the forms of `h`.
+    /// `f(index, item)` for every item of about `cost` numbers; little work is not shared out.
+    fn each<T: Send>(&self, items: &mut [T], cost: usize, f: impl Fn(usize, &mut T) + Sync) {
+        if items.len() * cost <= SMALL {
+            items.iter_mut().enumerate().for_each(|(i, item)| f(i, item));
+        } else {
+            self.pool.each(items, |_, i, item| f(i, item));
+        }
+    }
+
+    /// h = norm(x) for the first rows.
     fn norm(
         &self,
         x: &[f32],
@@ -69,80 +80,111 @@ impl Floor<'_> {
         at: (usize, Phase),
     ) {
         let k = h.k;
-        self.pool.chunks(&mut h.floats[..rows * k], k, |_, row, h| {
+        let mut lines: Vec<&mut [f32]> = h.floats[..rows * k].chunks_exact_mut(k).collect();
+        self.each(&mut lines, k, |row, h| {
             if !norm::rms_norm(self.isa, &x[row * k..][..k], weight, self.shape.eps, h) {
                 self.fault(row, at.0, at.1);
             }
         });
     }
 
-    /// Fills the quantised forms of the first rows from the floats.
+    /// Fills the quantised rows from the floats of the first rows.
     fn quantise(&self, x: &mut Activations, rows: usize) {
         let (k, floats) = (x.k, &x.floats);
+        let narrow = rows.min(x.narrow.len());
+        self.each(&mut x.narrow[..narrow], k, |row, narrow| {
+            activation::quantise_narrow(self.isa, &floats[row * k..][..k], narrow);
+        });
+        let wide = rows.min(x.wide.len());
+        self.each(&mut x.wide[..wide], k, |row, wide| {
+            activation::quantise_wide(self.isa, &floats[row * k..][..k], wide);
+        });
+    }
+
+    /// Packs the tiles from the quantised rows.
+    fn pack(&self, x: &mut Activations) {
+        let (tiles, order) = (&x.tiles, &x.order);
+        let rows = |tile: usize| order[tiles[tile].clone()].iter();
         if !x.narrow.is_empty() {
-            self.pool.each(&mut x.narrow[..rows], |_, row, narrow: &mut Row<i8>| {
-                activation::quantise(self.isa, &floats[row * k..][..k], narrow);
-            });
+            let packs = &mut x.narrow_packs[..tiles.len()];
+            self.each(packs, x.k, |tile, pack| pack.gather(rows(tile).map(|row| &x.narrow[*row])));
         }
         if !x.wide.is_empty() {
-            self.pool.each(&mut x.wide[..rows], |_, row, wide: &mut Row<i16>| {
-                activation::quantise(self.isa, &floats[row * k..][..k], wide);
-            });
+            let packs = &mut x.wide_packs[..tiles.len()];
+            self.each(packs, x.k, |tile, pack| pack.gather(rows(tile).map(|row| &x.wide[*row])));
         }
     }
 
-    /// out [rows, stride] at a matrix's columns: `place(row of out, acc)` for every product.
+    /// Quantises the first rows and packs them in order.
+    fn prepare(&self, x: &mut Activations, rows: usize) {
+        self.quantise(x, rows);
+        x.tile_rows(rows);
+        self.pack(x);
+    }
+
+    /// Products of a row of matrices side by side, each with its columns of `out` [rows, stride]:
+    /// `place(matrix, out columns, acc, first output)` for every row and panel.
     fn multiply(
         &self,
-        matrix: &Matrix,
+        matrices: &[&Matrix],
         x: &Activations,
-        rows: usize,
-        out: &mut Output<'_>,
-        place: impl Fn(&mut [f32], &[f32], usize) + Sync,
+        out: &mut [f32],
+        place: impl Fn(usize, &mut [f32], &[f32], usize) + Sync,
     ) {
-        let bounds: Vec<usize> = tiles(matrix.weights.rows).map(|tile| out.at + tile).collect();
-        let bounds = Bounds { rows: &[0, rows], columns: &bounds };
-        let at = out.at;
-        self.pool.grid(out.matrix, out.stride, bounds, |worker, _, _, rect| {
+        let stride: usize = matrices.iter().map(|matrix| matrix.weights.rows).sum();
+        let strips = strips(matrices);
+        let columns: Vec<usize> = strips.iter().map(|strip| strip.column).collect();
+        let columns: Vec<usize> = columns.into_iter().chain([stride]).collect();
+        let rows = x.order.len();
+        let bounds = Bounds { rows: &[0, rows], columns: &columns };
+        self.pool.grid(out, stride, bounds, |worker, _, strip, rect| {
             let bench = &mut *self.bench(worker);
-            let columns = rect.columns.start - at..rect.columns.end - at;
-            for start in (0..rows).step_by(TOKENS) {
-                let tokens = Tokens::range(start..(start + TOKENS).min(rows));
-                matrix.tile(self.isa, 0, columns.clone(), x, &tokens, &mut bench.sums);
-                for (row, sums) in tokens.iter().zip(&bench.sums) {
-                    place(rect.row(*row), &sums[..columns.len()], columns.start);
+            let strip = &strips[strip];
+            let matrix = matrices[strip.matrix];
+            for (tile, tokens) in x.tiles.iter().enumerate() {
+                for panel in strip.panels.clone() {
+                    matrix.tile(self.isa, (0, panel), x, tile, &mut bench.sums);
+                    let outputs = matrix.rows_of(panel);
+                    let at = outputs.start - strip.panels.start * ROWS;
+                    for (row, sums) in tokens.clone().zip(&bench.sums) {
+                        let out = &mut rect.row(row)[at..at + outputs.len()];
+                        place(strip.matrix, out, &sums[..outputs.len()], outputs.start);
+                    }
                 }
             }
         });
     }
 }
 
-/// Where products go: columns `at..` of a matrix of this stride.
-struct Output<'a> {
-    matrix: &'a mut [f32],
-    stride: usize,
-    at: usize,
+/// Numbers that one worker handles sooner than it wakes another.
+const SMALL: usize = 16 * 1024;
+
+/// Panels of a task.
+const STRIP: usize = 4;
+
+/// Some panels of one of several matrices that stand side by side.
+struct Strip {
+    matrix: usize,
+    panels: Range<usize>,
+    column: usize,
 }
 
-/// Up to sixteen token numbers.
-struct Tokens([usize; TOKENS], usize);
-
-impl Tokens {
-    fn range(range: Range<usize>) -> Self {
-        Self(std::array::from_fn(|i| range.start + i), range.len())
+fn strips(matrices: &[&Matrix]) -> Vec<Strip> {
+    let (mut strips, mut column) = (Vec::new(), 0);
+    for (i, matrix) in matrices.iter().enumerate() {
+        let panels = matrix.panels();
+        for first in (0..panels).step_by(STRIP) {
+            let panels = first..(first + STRIP).min(panels);
+            strips.push(Strip { matrix: i, panels, column: column + first * ROWS });
+        }
+        column += matrix.weights.rows;
     }
+    strips
 }
 
-impl std::ops::Deref for Tokens {
-    type Target = [usize];
-    fn deref(&self) -> &[usize] {
-        &self.0[..self.1]
-    }
-}
-
-/// Bounds of tiles of sixteen: 0, 16, .., n.
-fn tiles(n: usize) -> impl Iterator<Item = usize> {
-    (0..n).step_by(ROWS).chain(std::iter::once(n))
+/// Columns at which a matrix of this many output rows is cut into tasks.
+fn cuts(rows: usize) -> Vec<usize> {
+    (0..rows).step_by(STRIP * ROWS).chain([rows]).collect()
 }
 
 impl Cpu {
@@ -168,7 +210,7 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
 
     fn matrix(&mut self, weights: Weights, role: Role) -> Result<Matrix, LoadError> {
-        Ok(Matrix::new(weights, role))
+        Matrix::new(weights, role, &self.pool)
     }
 
     fn vector(&mut self, values: Vec<f32>) -> Result<Vec<f32>, LoadError> {
@@ -206,19 +248,15 @@ impl Backend for Cpu {
 
     fn qkv(&mut self, layer: &Layer<Self>) {
         let (floor, b, _) = self.floor();
-        let (rows, q, kv) = (b.rows, floor.shape.q_dim(), floor.shape.kv_dim());
-        floor.norm(&b.x, &layer.attn_norm, rows, &mut b.h, (layer.index, Phase::Qkv));
-        floor.quantise(&mut b.h, rows);
-        let parts = [(&layer.attn_q, 0), (&layer.attn_k, q), (&layer.attn_v, q + kv)];
-        for (part, at) in parts {
-            let out = &mut Output { matrix: &mut b.qkv, stride: q + 2 * kv, at };
-            floor.multiply(&part.matrix, &b.h, rows, out, |out, sums, first| {
-                out.copy_from_slice(sums);
-                if let Some(bias) = &part.bias {
-                    out.iter_mut().zip(&bias[first..]).for_each(|(out, bias)| *out += bias);
-                }
-            });
-        }
+        floor.norm(&b.x, &layer.attn_norm, b.rows, &mut b.h, (layer.index, Phase::Qkv));
+        floor.prepare(&mut b.h, b.rows);
+        let parts = [&layer.attn_q, &layer.attn_k, &layer.attn_v];
+        floor.multiply(&parts.map(|part| &part.matrix), &b.h, &mut b.qkv, |i, out, acc, first| {
+            out.copy_from_slice(acc);
+            if let Some(bias) = &parts[i].bias {
+                out.iter_mut().zip(&bias[first..]).for_each(|(out, bias)| *out += bias);
+            }
+        });
     }
 
     fn attend(&mut self, layer: &Layer<Self>, batch: &Batch) {
@@ -233,47 +271,45 @@ impl Backend for Cpu {
 
     fn project(&mut self, layer: &Layer<Self>) {
         let (floor, b, _) = self.floor();
-        let (rows, hidden) = (b.rows, floor.shape.hidden);
-        floor.quantise(&mut b.a, rows);
-        let out = &mut Output { matrix: &mut b.x, stride: hidden, at: 0 };
-        floor.multiply(&layer.attn_output, &b.a, rows, out, |x, sums, _| {
-            x.iter_mut().zip(sums).for_each(|(x, acc)| *x += acc);
+        floor.prepare(&mut b.a, b.rows);
+        floor.multiply(&[&layer.attn_output], &b.a, &mut b.x, |_, x, acc, _| {
+            x.iter_mut().zip(acc).for_each(|(x, acc)| *x += acc);
         });
     }
 
     fn route(&mut self, layer: &Layer<Self>) {
         let (floor, b, _) = self.floor();
-        let rows = b.rows;
+        let (rows, used) = (b.rows, floor.shape.routing.used);
         floor.norm(&b.x, &layer.ffn_norm, rows, &mut b.h, (layer.index, Phase::Route));
         floor.quantise(&mut b.h, rows);
         if let Some(router) = &layer.router {
-            choose(
-                &floor,
-                router,
-                &b.h,
-                &mut b.routes[..rows * floor.shape.routing.used],
-                layer.index,
-            );
+            b.h.tile_rows(rows);
+            choose(&floor, router, &b.h, &mut b.routes[..rows * used], layer.index);
         }
         b.group(floor.shape);
     }
 
     fn expand(&mut self, layer: &Layer<Self>) {
         let (floor, b, _) = self.floor();
-        let (ffn, groups, h) = (floor.shape.ffn, &b.groups, &b.h);
-        let columns: Vec<usize> = tiles(ffn).collect();
+        let (ffn, groups) = (floor.shape.ffn, &b.groups);
+        b.h.order.clone_from(&groups.rows);
+        b.h.tile_groups(&groups.bounds);
+        floor.pack(&mut b.h);
+        let (h, first_tiles) = (&b.h, first_tiles(&b.h.tiles, &groups.bounds));
+        let columns = cuts(ffn);
         let bounds = Bounds { rows: &groups.bounds, columns: &columns };
-        floor.pool.grid(&mut b.m.floats, ffn, bounds, |worker, group, _, rect| {
+        floor.pool.grid(&mut b.m.floats, ffn, bounds, |worker, group, strip, rect| {
             let bench = &mut *floor.bench(worker);
-            let (expert, out) = (groups.experts[group], rect.columns.clone());
-            let rows = &groups.rows[rect.rows.clone()];
-            for (chunk, tokens) in rows.chunks(TOKENS).enumerate() {
-                layer.gate.tile(floor.isa, expert, out.clone(), h, tokens, &mut bench.gates);
-                layer.up.tile(floor.isa, expert, out.clone(), h, tokens, &mut bench.sums);
-                for i in 0..tokens.len() {
-                    let products = bench.gates[i].iter().zip(&bench.sums[i]);
-                    for (m, (g, u)) in rect.row(chunk * TOKENS + i).iter_mut().zip(products) {
-                        *m = silu(*g) * u;
+            let expert = groups.experts[group];
+            for tile in first_tiles[group]..first_tiles[group + 1] {
+                for (i, at) in (0..rect.columns.len()).step_by(ROWS).enumerate() {
+                    let panel = (expert, strip * STRIP + i);
+                    layer.gate.tile(floor.isa, panel, h, tile, &mut bench.gates);
+                    layer.up.tile(floor.isa, panel, h, tile, &mut bench.sums);
+                    let pairs = h.tiles[tile].clone().map(|pair| pair - groups.bounds[group]);
+                    for (pair, (gates, ups)) in pairs.zip(bench.gates.iter().zip(&bench.sums)) {
+                        let m = rect.row(pair)[at..].iter_mut();
+                        m.zip(gates).zip(ups).for_each(|((m, g), u)| *m = silu(*g) * u);
                     }
                 }
             }
@@ -283,28 +319,36 @@ impl Backend for Cpu {
     fn reduce(&mut self, layer: &Layer<Self>) {
         let (floor, b, _) = self.floor();
         let (rows, hidden) = (b.rows, floor.shape.hidden);
-        floor.quantise(&mut b.m, b.groups.bounds.last().copied().unwrap_or(0));
-        let (groups, m) = (&b.groups, &b.m);
-        let columns: Vec<usize> = tiles(hidden).collect();
+        let groups = &b.groups;
+        let pairs = groups.bounds.last().copied().unwrap_or(0);
+        floor.quantise(&mut b.m, pairs);
+        b.m.order.clear();
+        b.m.order.extend(0..pairs);
+        b.m.tile_groups(&groups.bounds);
+        floor.pack(&mut b.m);
+        let (m, first_tiles) = (&b.m, first_tiles(&b.m.tiles, &groups.bounds));
+        let columns = cuts(hidden);
         let bounds = Bounds { rows: &[0, rows], columns: &columns };
-        floor.pool.grid(&mut b.x, hidden, bounds, |worker, _, _, rect| {
-            let bench = &mut *floor.bench(worker);
-            bench.y.clear();
-            bench.y.resize(rows * ROWS, 0.0);
+        floor.pool.grid(&mut b.x, hidden, bounds, |worker, _, strip, rect| {
+            let Bench { sums, y, .. } = &mut *floor.bench(worker);
+            let width = rect.columns.len();
+            y.clear();
+            y.resize(rows * width, 0.0);
             for (group, expert) in groups.experts.iter().enumerate() {
-                for start in (groups.bounds[group]..groups.bounds[group + 1]).step_by(TOKENS) {
-                    let end = (start + TOKENS).min(groups.bounds[group + 1]);
-                    let pairs = Tokens::range(start..end);
-                    let columns = rect.columns.clone();
-                    layer.down.tile(floor.isa, *expert, columns, m, &pairs, &mut bench.sums);
-                    for (pair, sums) in pairs.iter().zip(&bench.sums) {
-                        let weight = groups.weights[*pair];
-                        let y = &mut bench.y[groups.rows[*pair] * ROWS..][..ROWS];
-                        y.iter_mut().zip(sums).for_each(|(y, acc)| *y = weight.mul_add(*acc, *y));
+                for tile in first_tiles[group]..first_tiles[group + 1] {
+                    for (i, at) in (0..width).step_by(ROWS).enumerate() {
+                        let panel = (*expert, strip * STRIP + i);
+                        layer.down.tile(floor.isa, panel, m, tile, sums);
+                        for (pair, sums) in m.tiles[tile].clone().zip(&*sums) {
+                            let weight = groups.weights[pair];
+                            let y = &mut y[groups.rows[pair] * width..][at..width];
+                            let y = y.iter_mut().zip(sums);
+                            y.for_each(|(y, acc)| *y = weight.mul_add(*acc, *y));
+                        }
                     }
                 }
             }
-            for (row, y) in bench.y.chunks_exact(ROWS).enumerate() {
+            for (row, y) in y.chunks_exact(width).enumerate() {
                 rect.row(row).iter_mut().zip(y).for_each(|(x, y)| *x += y);
             }
         });
@@ -343,22 +387,11 @@ impl Backend for Cpu {
         assert!(outputs.end <= b.outputs, "outputs of the last step");
         let (rows, vocab) = (outputs.len(), head.weights.rows);
         b.logits.resize(rows * vocab, 0.0);
-        let columns: Vec<usize> = tiles(vocab).collect();
-        let bounds = Bounds { rows: &[0, rows], columns: &columns };
-        let last = &b.last;
-        floor.pool.grid(&mut b.logits, vocab, bounds, |worker, _, _, rect| {
-            let bench = &mut *floor.bench(worker);
-            for start in (0..rows).step_by(TOKENS) {
-                let end = (start + TOKENS).min(rows);
-                let tokens = Tokens::range(outputs.start + start..outputs.start + end);
-                let columns = rect.columns.clone();
-                head.tile(floor.isa, 0, columns, last, &tokens, &mut bench.sums);
-                for (row, sums) in (start..end).zip(&bench.sums) {
-                    let out = rect.row(row);
-                    out.copy_from_slice(&sums[..out.len()]);
-                }
-            }
-        });
+        b.last.order.clear();
+        b.last.order.extend(outputs);
+        b.last.tile_groups(&[0, rows]);
+        floor.pack(&mut b.last);
+        floor.multiply(&[head], &b.last, &mut b.logits, |_, out, acc, _| out.copy_from_slice(acc));
         &b.logits[..rows * vocab]
     }
 
@@ -383,10 +416,14 @@ impl Backend for Cpu {
         let (floor, b, _) = self.floor();
         b.write(floor.shape, tap, values);
         if tap == Tap::H {
-            let rows = b.rows;
-            floor.quantise(&mut b.h, rows);
+            floor.quantise(&mut b.h, b.rows);
         }
     }
+}
+
+/// The first tile of each group, and the end.
+fn first_tiles(tiles: &[Range<usize>], bounds: &[usize]) -> Vec<usize> {
+    bounds.iter().map(|bound| tiles.partition_point(|tile| tile.start < *bound)).collect()
 }
 
 /// Norms, turns and scales the queries and keys of every row, in place.
@@ -418,7 +455,7 @@ fn attend<E: Element>(floor: &Floor<'_>, b: &mut Buffers, layers: &mut Layers<E>
     let width = q + 2 * kv;
     let heads = &mut layers.layers[layer];
     let (qkv, slots) = (&b.qkv, &b.slots);
-    floor.pool.each(heads, |_, head, cache| {
+    floor.each(heads, slots.len() * d, |head, cache| {
         for (row, slot) in slots.iter().enumerate() {
             let row = &qkv[row * width..][..width];
             cache.store(*slot, &row[q + head * d..][..d], &row[q + kv + head * d..][..d]);
@@ -447,7 +484,7 @@ fn attend<E: Element>(floor: &Floor<'_>, b: &mut Buffers, layers: &mut Layers<E>
     });
 }
 
-/// Chooses the experts of every row, sixteen rows a task.
+/// Chooses the experts of every row, a tile of rows a task.
 fn choose(
     floor: &Floor<'_>,
     router: &Matrix,
@@ -457,25 +494,31 @@ fn choose(
 ) {
     let (experts, routing) = (floor.shape.experts, floor.shape.routing);
     assert_eq!(router.form, Form::Float, "the router is f32");
-    floor.pool.chunks(routes, TOKENS * routing.used, |worker, task, routes| {
-        let bench = &mut *floor.bench(worker);
-        let rows = routes.len() / routing.used;
-        let tokens = Tokens::range(task * TOKENS..task * TOKENS + rows);
-        bench.y.clear();
-        bench.y.resize(rows * experts, 0.0);
-        for first in (0..experts).step_by(ROWS) {
-            let columns = first..(first + ROWS).min(experts);
-            router.tile(floor.isa, 0, columns.clone(), h, &tokens, &mut bench.sums);
-            for (logits, sums) in bench.y.chunks_exact_mut(experts).zip(&bench.sums) {
-                logits[columns.clone()].copy_from_slice(&sums[..columns.len()]);
+    let mut rest = routes;
+    let mut tasks = Vec::new();
+    for tile in &h.tiles {
+        let (routes, left) = rest.split_at_mut(tile.len() * routing.used);
+        tasks.push(routes);
+        rest = left;
+    }
+    floor.pool.each(&mut tasks, |worker, tile, routes| {
+        let Bench { sums, y, choice, .. } = &mut *floor.bench(worker);
+        let rows = h.tiles[tile].clone();
+        y.clear();
+        y.resize(rows.len() * experts, 0.0);
+        for panel in 0..router.panels() {
+            router.tile(floor.isa, (0, panel), h, tile, sums);
+            let outputs = router.rows_of(panel);
+            for (logits, sums) in y.chunks_exact_mut(experts).zip(&*sums) {
+                logits[outputs.clone()].copy_from_slice(&sums[..outputs.len()]);
             }
         }
-        let rows = bench.y.chunks_exact(experts).zip(routes.chunks_exact_mut(routing.used));
-        for ((logits, routes), row) in rows.zip(tokens.iter()) {
-            if !route(logits, routing, &mut bench.choice) {
-                floor.fault(*row, layer, Phase::Route);
+        let logits = y.chunks_exact(experts).zip(routes.chunks_exact_mut(routing.used));
+        for ((logits, routes), row) in logits.zip(rows) {
+            if !route(logits, routing, choice) {
+                floor.fault(row, layer, Phase::Route);
             }
-            routes.copy_from_slice(&bench.choice);
+            routes.copy_from_slice(choice);
         }
     });
 }

@@ -19,7 +19,7 @@ pub struct Outlier {
 }
 
 /// Rows of some tokens, interleaved.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Pack<const P: usize> {
     tokens: usize,
     planes: [Vec<u8>; P],
@@ -65,30 +65,42 @@ impl<const P: usize> View<'_, P> {
     }
 }
 
-impl<const P: usize> Pack<P> {
-    /// Room for tokens of k values.
-    pub fn new(tokens: usize, k: usize) -> Self {
-        let parts = |size: usize| k / size * tokens;
+impl<const P: usize> Default for Pack<P> {
+    fn default() -> Self {
         Self {
-            tokens,
-            planes: std::array::from_fn(|_| vec![0; k * tokens]),
-            d: vec![0.0; parts(BLOCK)],
-            nsum: [vec![0; parts(BLOCK)], vec![0; parts(SUM)]],
-            dsum: [vec![0.0; parts(BLOCK)], vec![0.0; parts(SUM)]],
-            outliers: Vec::with_capacity(if P == 1 { parts(BLOCK) } else { 0 }),
+            tokens: 0,
+            planes: std::array::from_fn(|_| Vec::new()),
+            d: Vec::new(),
+            nsum: Default::default(),
+            dsum: Default::default(),
+            outliers: Vec::new(),
         }
     }
+}
 
-    /// Takes the rows of some tokens, at most as many as there is room for.
-    pub fn gather<'a>(&mut self, rows: impl ExactSizeIterator<Item = &'a Row<P>>) {
+impl<const P: usize> Pack<P> {
+    /// Takes the rows of some tokens. Memory of earlier tokens is used again.
+    pub fn gather<'a>(&mut self, rows: impl ExactSizeIterator<Item = &'a Row<P>> + Clone) {
         let tokens = rows.len();
+        let k = rows.clone().next().map_or(0, |row| row.planes[0].len());
         self.tokens = tokens;
+        self.planes.iter_mut().for_each(|plane| plane.resize(k * tokens, 0));
+        self.d.resize(k / BLOCK * tokens, 0.0);
+        for (i, size) in [BLOCK, SUM].into_iter().enumerate() {
+            self.nsum[i].resize(k / size * tokens, 0);
+            self.dsum[i].resize(k / size * tokens, 0.0);
+        }
         self.outliers.clear();
         for (t, row) in rows.enumerate() {
             for (to, from) in self.planes.iter_mut().zip(&row.planes) {
                 let dwords = to.chunks_exact_mut(4).skip(t).step_by(tokens);
                 for (to, from) in dwords.zip(from.chunks_exact(4)) {
-                    to.copy_from_slice(&[from[0] as u8, from[1] as u8, from[2] as u8, from[3] as u8]);
+                    to.copy_from_slice(&[
+                        from[0] as u8,
+                        from[1] as u8,
+                        from[2] as u8,
+                        from[3] as u8,
+                    ]);
                 }
             }
             for (at, (d, sums)) in row.d.iter().zip(row.sums.chunks_exact(2)).enumerate() {

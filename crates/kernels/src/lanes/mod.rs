@@ -34,7 +34,16 @@ pub(crate) use each;
 macro_rules! both {
     ($pair:expr, |$x:ident| $e:expr) => {{
         let [first, second] = $pair;
-        [{ let $x = first; $e }, { let $x = second; $e }]
+        [
+            {
+                let $x = first;
+                $e
+            },
+            {
+                let $x = second;
+                $e
+            },
+        ]
     }};
 }
 pub(crate) use both;

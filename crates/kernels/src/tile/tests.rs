@@ -37,13 +37,13 @@ fn run(isa: Isa, format: &Format, rows: &[u8], x: &[Vec<f32>], wide: bool) -> Ve
         } else if wide {
             let mut rows = vec![Row::new(k); n];
             rows.iter_mut().zip(x).for_each(|(row, x)| quantise_wide(isa, x, row));
-            let mut pack = Pack::new(n, k);
+            let mut pack = Pack::default();
             pack.gather(rows.iter());
             format.tile(isa, panel, Acts::Wide(pack.view()), &mut sums);
         } else {
             let mut rows = vec![Row::new(k); n];
             rows.iter_mut().zip(x).for_each(|(row, x)| quantise_narrow(isa, x, row));
-            let mut pack = Pack::new(n, k);
+            let mut pack = Pack::default();
             pack.gather(rows.iter());
             format.tile(isa, panel, Acts::Narrow(pack.view()), &mut sums);
         }

@@ -1,7 +1,7 @@
 //! IQ4_NL, 18 bytes: `d:f16 | nibbles[16]`, w = d * level[q].
 
 use super::super::plain::nibbles;
-use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_signed_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_signed_scale};
 use super::{IQ4_LEVELS, IQ4_RAISED as RAISED};
 
 /// IQ4_NL.

@@ -2,7 +2,7 @@
 //! s = d * (ls - 32), w = s * level[q].
 
 use super::super::plain::nibbles;
-use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_scale};
 use super::{IQ4_LEVELS, IQ4_RAISED as RAISED};
 
 /// IQ4_XS.
@@ -16,7 +16,8 @@ impl QuantFormat for Iq4Xs {
     const GROUP: usize = 32;
     const BIASED: bool = false;
 
-    const FIELDS: &'static [Field] = &[Field::block(0, 2, 2), Field::block(4, 4, 1), Field::block(8, 32, 4)];
+    const FIELDS: &'static [Field] =
+        &[Field::block(0, 2, 2), Field::block(4, 4, 1), Field::block(8, 32, 4)];
     const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Q2_K, 84 bytes: `scales[16] | 2-bit codes[64] | d:f16 | dmin:f16`, s = d * sc, b = -(dmin * m).
 
-use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_scale};
 
 /// Q2_K.
 pub struct Q2K;
@@ -13,7 +13,8 @@ impl QuantFormat for Q2K {
     const GROUP: usize = 16;
     const BIASED: bool = true;
 
-    const FIELDS: &'static [Field] = &[Field::block(80, 2, 2), Field::block(0, 16, 1), Field::block(16, 16, 4)];
+    const FIELDS: &'static [Field] =
+        &[Field::block(80, 2, 2), Field::block(0, 16, 1), Field::block(16, 16, 4)];
     const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Q3_K, 110 bytes: `high bits[32] | 2-bit codes[64] | 6-bit scales[12] | d:f16`,
 //! s = d * (sc - 32), zero point 4.
 
-use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_scale};
 
 /// Q3_K.
 pub struct Q3K;
@@ -14,7 +14,12 @@ impl QuantFormat for Q3K {
     const GROUP: usize = 16;
     const BIASED: bool = false;
 
-    const FIELDS: &'static [Field] = &[Field::head(108, 1, 2), Field::block(96, 12, 1), Field::block(0, 8, 4), Field::block(32, 16, 4)];
+    const FIELDS: &'static [Field] = &[
+        Field::head(108, 1, 2),
+        Field::block(96, 12, 1),
+        Field::block(0, 8, 4),
+        Field::block(32, 16, 4),
+    ];
     const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]

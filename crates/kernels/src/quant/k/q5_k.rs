@@ -15,7 +15,12 @@ impl QuantFormat for Q5K {
     const GROUP: usize = 32;
     const BIASED: bool = true;
 
-    const FIELDS: &'static [Field] = &[Field::block(0, 2, 2), Field::block(4, 12, 1), Field::block(16, 8, 4), Field::block(48, 32, 4)];
+    const FIELDS: &'static [Field] = &[
+        Field::block(0, 2, 2),
+        Field::block(4, 12, 1),
+        Field::block(16, 8, 4),
+        Field::block(48, 32, 4),
+    ];
     const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Q6_K, 210 bytes: `low nibbles[128] | high pairs[64] | scales:i8[16] | d:f16`, s = d * sc,
 //! zero point 32.
 
-use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_scale};
 
 /// Q6_K.
 pub struct Q6K;
@@ -14,7 +14,12 @@ impl QuantFormat for Q6K {
     const GROUP: usize = 16;
     const BIASED: bool = false;
 
-    const FIELDS: &'static [Field] = &[Field::head(208, 1, 2), Field::block(192, 16, 1), Field::block(128, 16, 4), Field::block(0, 32, 4)];
+    const FIELDS: &'static [Field] = &[
+        Field::head(208, 1, 2),
+        Field::block(192, 16, 1),
+        Field::block(128, 16, 4),
+        Field::block(0, 32, 4),
+    ];
     const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Q4_0, 18 bytes: `d:f16 | nibbles[16]`, w = d * (q - 8).
 
-use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_signed_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_signed_scale};
 use super::nibbles;
 
 /// Q4_0.

@@ -1,6 +1,6 @@
 //! Q4_1, 20 bytes: `d:f16 | m:f16 | nibbles[16]`, w = d * q + m.
 
-use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_scale};
 use super::nibbles;
 
 /// Q4_1.

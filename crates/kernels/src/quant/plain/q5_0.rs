@@ -1,6 +1,6 @@
 //! Q5_0, 22 bytes: `d:f16 | high bits:u32 | nibbles[16]`, w = d * (q - 16).
 
-use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_signed_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_signed_scale};
 use super::five_bits;
 
 /// Q5_0.
@@ -14,7 +14,8 @@ impl QuantFormat for Q5_0 {
     const GROUP: usize = 32;
     const BIASED: bool = false;
 
-    const FIELDS: &'static [Field] = &[Field::head(0, 1, 2), Field::block(2, 1, 4), Field::block(6, 4, 4)];
+    const FIELDS: &'static [Field] =
+        &[Field::head(0, 1, 2), Field::block(2, 1, 4), Field::block(6, 4, 4)];
     const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Q5_1, 24 bytes: `d:f16 | m:f16 | high bits:u32 | nibbles[16]`, w = d * q + m.
 
-use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_scale};
 use super::five_bits;
 
 /// Q5_1.
@@ -14,7 +14,8 @@ impl QuantFormat for Q5_1 {
     const GROUP: usize = 32;
     const BIASED: bool = true;
 
-    const FIELDS: &'static [Field] = &[Field::block(0, 2, 2), Field::block(4, 1, 4), Field::block(8, 4, 4)];
+    const FIELDS: &'static [Field] =
+        &[Field::block(0, 2, 2), Field::block(4, 1, 4), Field::block(8, 4, 4)];
     const KERNELS: Kernels = KERNELS;
 
     #[inline(always)]

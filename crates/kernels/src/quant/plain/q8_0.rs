@@ -1,6 +1,6 @@
 //! Q8_0, 34 bytes: `d:f16 | i8[32]`, w = d * q.
 
-use super::super::{Block, Field, Kernels, QuantFormat, kernels, f16_at, put_scale};
+use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_scale};
 
 /// Q8_0.
 pub struct Q8_0;

@@ -1,0 +1,16 @@
+//! What one worker writes on while it has a task.
+
+use qwire_kernels::attention;
+use qwire_kernels::tile::Sums;
+
+#[derive(Default)]
+pub(crate) struct Bench {
+    pub sums: Sums,
+    pub gates: Sums,
+    pub attention: attention::Scratch,
+    pub queries: Vec<f32>, // [n, d], gathered
+    pub out: Vec<f32>,     // [n, d]
+    pub visible: Vec<usize>,
+    pub choice: Vec<(u32, f32)>,
+    pub y: Vec<f32>, // a task's experts summed, or a row's router logits
+}
