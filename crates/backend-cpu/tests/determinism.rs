@@ -1,0 +1,249 @@
+//! The same bits, whatever the threads, chunks, batch, cache and instruction set.
+//!
+//! Every run computes the logits of the same tokens at every position and must equal, as bits, a
+//! first run that takes one thread and one token at a time.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use qwire_backend_cpu::Cpu;
+use qwire_engine::{Engine, Outputs, Sequence};
+use qwire_gguf::File;
+use qwire_kernels::Isa;
+use qwire_model::synthetic::{self, Recipe};
+use qwire_model::{Batch, KvType, Limits, Loaded, PageId, Runner, Span, TokenId};
+
+/// How a run comes by its logits.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// The prompt in chunks.
+    Chunks(usize),
+    /// Beside this many other sequences in every step, in chunks.
+    Beside(usize, usize),
+    /// Wrong tokens are computed and taken back on the way.
+    Rollback,
+    /// Continued from the prefix of another sequence, in the middle of a page; the other goes on.
+    Fork,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    threads: usize,
+    kv: KvType,
+    isa: &'static str,
+    way: Way,
+}
+
+fn token(seed: usize, vocab: usize) -> TokenId {
+    let mixed = (seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    TokenId(((mixed >> 33) % vocab as u64) as u32)
+}
+
+fn tokens(count: usize, vocab: usize) -> Vec<TokenId> {
+    (0..count).map(|i| token(i + 1, vocab)).collect()
+}
+
+fn load(file: &Arc<File>, run: Run, positions: usize) -> Loaded<Cpu> {
+    let backend = Cpu::new(run.threads, Isa::named(run.isa).expect("this processor has it"));
+    let (rows, sequences) = match run.way {
+        Way::Chunks(chunk) => (chunk, 1),
+        Way::Beside(others, chunk) => (chunk * (others + 1), others + 1),
+        Way::Rollback | Way::Fork => (64, 3),
+    };
+    let pages = sequences * (positions.div_ceil(64) + 2);
+    let limits = |_: &_| Limits { rows, outputs: rows, pages, kv: run.kv };
+    Loaded::load(file, backend, limits, &mut |_, _| {}).expect("the model loads")
+}
+
+/// Bits of the logits of every position.
+fn logits(file: &Arc<File>, run: Run, positions: usize) -> Vec<u32> {
+    let runner = load(file, run, positions);
+    let tokens = tokens(positions, runner.vocab());
+    match run.way {
+        Way::Chunks(chunk) => beside(runner, &tokens, 0, chunk),
+        Way::Beside(others, chunk) => beside(runner, &tokens, others, chunk),
+        Way::Rollback => rollback(runner, &tokens),
+        Way::Fork => fork(runner, &tokens),
+    }
+}
+
+fn beside(mut runner: Loaded<Cpu>, tokens: &[TokenId], others: usize, chunk: usize) -> Vec<u32> {
+    let pages = tokens.len().div_ceil(64) as u32;
+    let vocab = runner.vocab();
+    let mut bits = Vec::new();
+    for start in (0..tokens.len()).step_by(chunk) {
+        let len = chunk.min(tokens.len() - start);
+        let mut batch = Batch::default();
+        // Ours is in the middle of the batch, the others have other tokens.
+        for sequence in 0..=others {
+            let ours = sequence == others / 2;
+            if ours {
+                batch.outputs = (batch.rows()..batch.rows() + len).collect();
+            }
+            let other = |at: usize| token(at * 31 + sequence * 7 + 5, vocab);
+            let at = start..start + len;
+            batch.tokens.extend(at.map(|at| if ours { tokens[at] } else { other(at) }));
+            let first = sequence as u32 * pages;
+            let pages = (first..first + pages).rev().map(PageId).collect();
+            batch.spans.push(Span { start, len, pages });
+        }
+        assert!(runner.step(&batch).is_empty());
+        collect(&mut bits, len, |range| runner.logits(range).to_vec());
+    }
+    bits
+}
+
+fn collect(
+    bits: &mut Vec<u32>,
+    len: usize,
+    mut logits: impl FnMut(std::ops::Range<usize>) -> Vec<f32>,
+) {
+    for start in (0..len).step_by(64) {
+        let logits = logits(start..(start + 64).min(len));
+        assert!(logits.iter().all(|logit| logit.is_finite()));
+        bits.extend(logits.iter().map(|logit| logit.to_bits()));
+    }
+}
+
+fn extend(engine: &mut Engine, sequence: &mut Sequence, tokens: &[TokenId], bits: &mut Vec<u32>) {
+    for chunk in tokens.chunks(64) {
+        engine.extend(sequence, chunk, Outputs::Every).expect("room");
+        collect(bits, chunk.len(), |range| engine.logits(range).to_vec());
+    }
+}
+
+fn rollback(runner: Loaded<Cpu>, tokens: &[TokenId]) -> Vec<u32> {
+    let mut engine = Engine::new(Box::new(runner), usize::MAX);
+    let (mut sequence, mut bits) = (Sequence::default(), Vec::new());
+    for chunk in tokens.chunks(101) {
+        let good = sequence.tokens().len();
+        let wrong: Vec<TokenId> =
+            (0..70).map(|i| token(i + good * 3 + 99, engine.vocab())).collect();
+        extend(&mut engine, &mut sequence, &wrong, &mut Vec::new());
+        engine.truncate(&mut sequence, good);
+        extend(&mut engine, &mut sequence, chunk, &mut bits);
+    }
+    bits
+}
+
+fn fork(runner: Loaded<Cpu>, tokens: &[TokenId]) -> Vec<u32> {
+    let mut engine = Engine::new(Box::new(runner), usize::MAX);
+    let (mut parent, mut bits) = (Sequence::default(), Vec::new());
+    let at = tokens.len() / 2 + 5;
+    extend(&mut engine, &mut parent, &tokens[..at], &mut bits);
+    let mut child = engine.fork(&parent, at);
+    // The parent writes into what was the shared page before the child does.
+    let other: Vec<TokenId> = (0..90).map(|i| token(i + 12345, engine.vocab())).collect();
+    extend(&mut engine, &mut parent, &other, &mut Vec::new());
+    extend(&mut engine, &mut child, &tokens[at..], &mut bits);
+    engine.release(parent);
+    engine.release(child);
+    assert_eq!(engine.pages().free(), engine.pages().total(), "every page came back");
+    bits
+}
+
+/// All runs give the bits of the first; f16 and f32 caches each have their own.
+fn check(name: &str, file: &Arc<File>, positions: usize, runs: &[Run]) {
+    for kv in [KvType::F16, KvType::F32] {
+        let mut runs = runs.iter().filter(|run| run.kv == kv);
+        let Some(first) = runs.next() else { continue };
+        let expected = logits(file, *first, positions);
+        for run in runs {
+            let found = logits(file, *run, positions);
+            assert_eq!(found.len(), expected.len(), "{name} {run:?}");
+            let differs = found.iter().zip(&expected).position(|(a, b)| a != b);
+            let position = differs.map(|at| at / (found.len() / positions));
+            assert_eq!(position, None, "{name} {run:?}: other bits from this position on");
+        }
+    }
+}
+
+fn golden(name: &str) -> Arc<File> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");
+    Arc::new(File::open(&path.join(format!("{name}.gguf"))).expect("a model"))
+}
+
+/// Every combination at hidden 256 and 300 positions.
+fn full_matrix(name: &str) {
+    let isa = Isa::detect().name();
+    let mut runs = Vec::new();
+    for kv in [KvType::F16, KvType::F32] {
+        for way in [
+            Way::Chunks(1),
+            Way::Chunks(7),
+            Way::Chunks(64),
+            Way::Chunks(300),
+            Way::Rollback,
+            Way::Fork,
+            Way::Beside(1, 64),
+            Way::Beside(4, 7),
+            Way::Beside(15, 1),
+            Way::Beside(16, 7),
+        ] {
+            runs.extend([1, 2, 3, 5].map(|threads| Run { threads, kv, isa, way }));
+        }
+        for isa in Isa::available() {
+            runs.push(Run { threads: 2, kv, isa: isa.name(), way: Way::Chunks(64) });
+        }
+    }
+    check(name, &golden(name), 300, &runs);
+}
+
+#[test]
+fn mixture_full_matrix() {
+    full_matrix("moe-q4_k_m");
+}
+
+#[test]
+fn dense_full_matrix() {
+    full_matrix("dense3-q4_k_m");
+}
+
+/// At hidden 1024 and past two attention blocks: each value of each dimension, not each combination.
+fn covering_subset(shape: &str, mix: &str) {
+    let shape = synthetic::shape(shape).expect("a shape");
+    let mut recipe = Recipe::new(shape, synthetic::mix(mix).expect("a mix"), 11);
+    recipe.layers = Some(2);
+    let file = synthetic::file(&recipe).expect("a model");
+    let isa = Isa::detect().name();
+    let narrower = Isa::available().iter().rev().nth(1).map_or("scalar", |isa| isa.name());
+    let run = |threads, kv, isa, way| Run { threads, kv, isa, way };
+    let (half, single) = (KvType::F16, KvType::F32);
+    let runs = [
+        run(1, half, isa, Way::Chunks(1)),
+        run(2, half, isa, Way::Chunks(512)),
+        run(3, half, isa, Way::Chunks(7)),
+        run(5, half, isa, Way::Beside(1, 64)),
+        run(2, half, isa, Way::Beside(4, 7)),
+        run(2, half, narrower, Way::Chunks(1100)),
+        run(1, half, isa, Way::Rollback),
+        run(3, half, isa, Way::Fork),
+        run(2, single, isa, Way::Chunks(64)),
+        run(5, single, isa, Way::Chunks(1100)),
+        run(2, single, isa, Way::Fork),
+    ];
+    check(shape.name, &file, 1100, &runs);
+}
+
+#[test]
+fn mixture_covering_subset() {
+    covering_subset("tiny-moe", "q4_k_m");
+}
+
+#[test]
+fn dense_covering_subset() {
+    covering_subset("tiny-dense", "q8_0");
+}
+
+/// A chunk as long as they get.
+#[test]
+fn chunk_of_2048() {
+    let mut recipe =
+        Recipe::new(synthetic::shape("tiny-moe").unwrap(), synthetic::mix("q4_k_m").unwrap(), 5);
+    recipe.layers = Some(1);
+    let file = synthetic::file(&recipe).expect("a model");
+    let isa = Isa::detect().name();
+    let runs =
+        [512, 2048].map(|chunk| Run { threads: 2, kv: KvType::F16, isa, way: Way::Chunks(chunk) });
+    check("tiny-moe", &file, 2100, &runs);
+}
