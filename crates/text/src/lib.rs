@@ -1,1 +1,23 @@
-//! Under construction.
+//! Text: everything between what people write and the ids that a model sees.
+//!
+//! ```text
+//! messages, tools ── ChatTemplate::render ──► prompt ── Vocabulary::encode_prompt ──► ids
+//!
+//! ids ── Vocabulary::token_bytes ──► bytes ── Decoder ──► text ── StopStrings ──► visible text
+//! ```
+//!
+//! Whatever can be wrong with a file is refused when it is loaded, in one line that names the
+//! key; afterwards encoding and decoding cannot fail. A template is foreign code and runs within
+//! bounds. Nothing here knows tensors, devices or HTTP.
+
+mod decoder;
+mod error;
+mod stop_strings;
+mod template;
+mod tokenizer;
+
+pub use decoder::Decoder;
+pub use error::Error;
+pub use stop_strings::{StopStrings, Visible};
+pub use template::ChatTemplate;
+pub use tokenizer::{Controls, Kind, Parts, Special, SpecialIds, Vocabulary};
