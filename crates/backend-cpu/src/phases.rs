@@ -97,14 +97,15 @@ impl Floor<'_> {
         matrix: &Matrix,
         x: &Activations,
         rows: usize,
-        out: Output<'_>,
+        out: &mut Output<'_>,
         place: impl Fn(&mut [f32], &[f32], usize) + Sync,
     ) {
         let bounds: Vec<usize> = tiles(matrix.weights.rows).map(|tile| out.at + tile).collect();
         let bounds = Bounds { rows: &[0, rows], columns: &bounds };
+        let at = out.at;
         self.pool.grid(out.matrix, out.stride, bounds, |worker, _, _, rect| {
             let bench = &mut *self.bench(worker);
-            let columns = rect.columns.start - out.at..rect.columns.end - out.at;
+            let columns = rect.columns.start - at..rect.columns.end - at;
             for start in (0..rows).step_by(TOKENS) {
                 let tokens = Tokens::range(start..(start + TOKENS).min(rows));
                 matrix.tile(self.isa, 0, columns.clone(), x, &tokens, &mut bench.sums);
@@ -210,7 +211,7 @@ impl Backend for Cpu {
         floor.quantise(&mut b.h, rows);
         let parts = [(&layer.attn_q, 0), (&layer.attn_k, q), (&layer.attn_v, q + kv)];
         for (part, at) in parts {
-            let out = Output { matrix: &mut b.qkv, stride: q + 2 * kv, at };
+            let out = &mut Output { matrix: &mut b.qkv, stride: q + 2 * kv, at };
             floor.multiply(&part.matrix, &b.h, rows, out, |out, sums, first| {
                 out.copy_from_slice(sums);
                 if let Some(bias) = &part.bias {
@@ -234,7 +235,7 @@ impl Backend for Cpu {
         let (floor, b, _) = self.floor();
         let (rows, hidden) = (b.rows, floor.shape.hidden);
         floor.quantise(&mut b.a, rows);
-        let out = Output { matrix: &mut b.x, stride: hidden, at: 0 };
+        let out = &mut Output { matrix: &mut b.x, stride: hidden, at: 0 };
         floor.multiply(&layer.attn_output, &b.a, rows, out, |x, sums, _| {
             x.iter_mut().zip(sums).for_each(|(x, acc)| *x += acc);
         });

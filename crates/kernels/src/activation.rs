@@ -3,6 +3,9 @@
 //! Scales stand per 32 values, from the row's own data alone, so a row's codes do not depend on its
 //! neighbours in a batch. A block too large for its arithmetic (2^100) becomes NaN, to be reported;
 //! one too small (2^-96) becomes zero, which keeps every later product normal.
+//!
+//! An 8-bit block may have one outlier: a value more than four times as large as any other. It is
+//! set aside with its exact value, so that it does not take the resolution of its 31 neighbours.
 
 use crate::isa::compiled;
 
@@ -18,6 +21,8 @@ const TOO_SMALL: f32 = f32::from_bits((127 - 96) << 23); // 2^-96
 pub trait Code: Copy + Default + Send + Sync + 'static {
     /// The largest code.
     const MAX: f32;
+    /// Whether a block's outlier is set aside.
+    const OUTLIERS: bool;
     /// From a float that holds an integer in range.
     fn from_whole(x: f32) -> Self;
     /// Widened.
@@ -26,6 +31,7 @@ pub trait Code: Copy + Default + Send + Sync + 'static {
 
 impl Code for i8 {
     const MAX: f32 = 127.0;
+    const OUTLIERS: bool = true;
     #[inline(always)]
     fn from_whole(x: f32) -> Self {
         x as i8
@@ -38,6 +44,7 @@ impl Code for i8 {
 
 impl Code for i16 {
     const MAX: f32 = 16256.0;
+    const OUTLIERS: bool = false;
     #[inline(always)]
     fn from_whole(x: f32) -> Self {
         x as i16
@@ -48,7 +55,19 @@ impl Code for i16 {
     }
 }
 
-/// One quantised row: x is about d[i / 32] * code[i].
+/// A value set aside from its block, whose code is 0.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Outlier {
+    /// Its place in the row.
+    pub index: usize,
+    /// Its exact value.
+    pub x: f32,
+}
+
+/// An outlier is more than this many times as large as any other of its block.
+const OUTLIER: f32 = 4.0;
+
+/// One quantised row: x is about d[i / 32] * code[i], or an outlier.
 #[derive(Clone)]
 pub struct Row<C> {
     /// [k]
@@ -57,6 +76,8 @@ pub struct Row<C> {
     pub d: Box<[f32]>,
     /// [k / 16], exact sums of codes
     pub sums: Box<[i32]>,
+    /// By ascending index, at most one per block.
+    pub outliers: Vec<Outlier>,
 }
 
 impl<C: Code> Row<C> {
@@ -67,6 +88,7 @@ impl<C: Code> Row<C> {
             codes: vec![C::default(); k].into(),
             d: vec![0.0; k / BLOCK].into(),
             sums: vec![0; k / SUM].into(),
+            outliers: Vec::with_capacity(if C::OUTLIERS { k / BLOCK } else { 0 }),
         }
     }
 }
@@ -79,35 +101,54 @@ compiled! {
 #[inline(always)]
 fn definition<C: Code>(x: &[f32], row: &mut Row<C>) {
     assert_eq!(x.len(), row.codes.len(), "a row of another length");
+    row.outliers.clear();
     let blocks = x.chunks_exact(BLOCK).zip(row.codes.chunks_exact_mut(BLOCK));
-    for ((x, codes), (d, sums)) in blocks.zip(row.d.iter_mut().zip(row.sums.chunks_exact_mut(2))) {
-        *d = quantise_block(x, codes);
+    let scales = row.d.iter_mut().zip(row.sums.chunks_exact_mut(BLOCK / SUM));
+    for (at, ((x, codes), (d, sums))) in blocks.zip(scales).enumerate() {
+        let outlier;
+        (*d, outlier) = quantise_block(x, codes);
+        if let Some(i) = outlier {
+            codes[i] = C::default();
+            row.outliers.push(Outlier { index: at * BLOCK + i, x: x[i] });
+        }
         for (sum, codes) in sums.iter_mut().zip(codes.chunks_exact(SUM)) {
             *sum = codes.iter().map(|code| code.wide()).sum();
         }
     }
 }
 
-/// q = rne(x * (MAX / amax)); returns d = amax / MAX.
+/// q = rne(x * (MAX / amax)); returns d = amax / MAX, and the place of the outlier. The outlier's
+/// own code is meaningless.
 #[inline(always)]
-fn quantise_block<C: Code>(x: &[f32], codes: &mut [C]) -> f32 {
+fn quantise_block<C: Code>(x: &[f32], codes: &mut [C]) -> (f32, Option<usize>) {
     // The integer order of magnitudes is the float order, and puts NaN on top.
-    let top = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
-    let amax = f32::from_bits(top);
-    if top >= TOO_LARGE.to_bits() {
+    let magnitude = |x: &f32| x.to_bits() & 0x7fff_ffff;
+    let top = x.iter().map(magnitude).max().unwrap_or(0);
+    if top >= TOO_LARGE.to_bits() || top < TOO_SMALL.to_bits() {
         codes.fill(C::default());
-        return f32::NAN;
+        return (if top < TOO_SMALL.to_bits() { 0.0 } else { f32::NAN }, None);
     }
-    if amax < TOO_SMALL {
-        codes.fill(C::default());
-        return 0.0;
+    let mut amax = f32::from_bits(top);
+    let mut outlier = None;
+    if C::OUTLIERS {
+        // Everything above a quarter of the top: the top alone, if it is an outlier.
+        let rivals = x.iter().filter(|x| OUTLIER * x.abs() >= amax).count();
+        if rivals == 1 {
+            outlier = x.iter().position(|x| magnitude(x) == top);
+            let others = x.iter().map(magnitude).filter(|magnitude| *magnitude != top);
+            amax = f32::from_bits(others.max().unwrap_or(0));
+        }
+        if amax < TOO_SMALL {
+            codes.fill(C::default());
+            return (0.0, outlier);
+        }
     }
     let inverse = C::MAX / amax;
     for (code, x) in codes.iter_mut().zip(x) {
-        // 1.5 * 2^23 rounds to the nearest integer, ties to even.
+        // 1.5 * 2^23 rounds to the nearest integer, ties to even. An outlier may overflow.
         *code = C::from_whole((x * inverse + 12_582_912.0) - 12_582_912.0);
     }
-    amax / C::MAX
+    (amax / C::MAX, outlier)
 }
 
 #[cfg(test)]
@@ -133,6 +174,7 @@ mod tests {
         for (narrow, wide) in narrow.iter().zip(&wide) {
             assert_eq!(narrow.codes, rows::<i8>(&x)[0].codes);
             assert_eq!(wide.codes, rows::<i16>(&x)[0].codes);
+            assert!(narrow.outliers.is_empty());
             for (i, x) in x.iter().enumerate() {
                 let (d8, d15) = (narrow.d[i / 32], wide.d[i / 32]);
                 assert!((f32::from(narrow.codes[i]) * d8 - x).abs() <= d8 * 0.501);
@@ -158,10 +200,29 @@ mod tests {
             for row in rows::<i8>(&x) {
                 assert!(row.d[0] == d || d.is_nan() && row.d[0].is_nan(), "{value}");
                 assert!(row.codes.iter().all(|code| *code == 0));
-                assert_eq!(row.d[1], 0.0);
+                assert_eq!((row.d[1], row.outliers.len()), (0.0, 0));
             }
         }
         let row = &rows::<i8>(&[TOO_SMALL; 32])[0];
         assert!(row.d[0].is_normal() && row.codes[0] == 127);
+    }
+
+    #[test]
+    fn an_outlier_is_set_aside_exactly() {
+        for (rival, large, aside) in
+            [(1.0, 4.001, true), (1.0, 4.0, false), (0.0, 1e-3, true), (1e-30, 3.0, true)]
+        {
+            let mut x = [0.0; 64];
+            (x[32 + 3], x[32 + 7]) = (rival, -large);
+            for row in rows::<i8>(&x) {
+                let outlier = Outlier { index: 32 + 7, x: -large };
+                assert_eq!(row.outliers, if aside { vec![outlier] } else { vec![] });
+                let rest = if rival < 1e-29 { 0 } else { 127 };
+                assert_eq!(row.codes[32 + 3], if aside { rest } else { 32 });
+                assert_eq!(row.codes[32 + 7], if aside { 0 } else { -127 });
+                assert_eq!(row.sums[2], row.codes[32..48].iter().map(|c| i32::from(*c)).sum());
+            }
+            assert!(rows::<i16>(&x)[0].outliers.is_empty(), "15 bits have room");
+        }
     }
 }

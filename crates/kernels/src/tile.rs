@@ -6,6 +6,8 @@
 //!     dot = sum of code * x_code over g            i32, exact, so its order is free
 //!     acc = fma(f32(dot), s * d_x, acc)
 //!     acc = fma(b, d_x * f32(sum of x_code), acc)  where the format has a bias
+//! for each outlier i of the token, ascending:
+//!     acc = fma(w_i, x_i, acc)                     w_i exactly dequantised
 //! ```
 //! Float formats read unquantised activations: acc = fma(w_k, x_k, acc), k ascending.
 
@@ -91,10 +93,21 @@ fn quantised_definition<F: QuantFormat, C: Code>(
                 *acc = add_block::<F, C>(&block, token, at * F::BLOCK, *acc);
             }
         }
-        for (sums, acc) in sums.iter_mut().zip(acc) {
-            sums[r] = acc;
+        for ((sums, acc), token) in sums.iter_mut().zip(acc).zip(tokens) {
+            let outliers = token.outliers.iter();
+            sums[r] = outliers.fold(acc, |acc, at| weight::<F>(row, at.index).mul_add(at.x, acc));
         }
     }
+}
+
+/// One weight of a row, exact.
+#[inline(always)]
+fn weight<F: QuantFormat>(row: &[u8], index: usize) -> f32 {
+    let mut block = Block::ZERO;
+    F::unpack(&row[index / F::BLOCK * F::BYTES..][..F::BYTES], &mut block);
+    let i = index % F::BLOCK;
+    let w = block.scale[i / F::GROUP] * f32::from(block.codes[i]);
+    if F::BIASED { w + block.bias[i / F::GROUP] } else { w }
 }
 
 /// The groups of one block, in order.
@@ -204,8 +217,9 @@ mod tests {
                     format.tame(&mut bytes, 0.03);
                 }
                 let tile = Tile { bytes: &bytes, k };
-                let x: Vec<Vec<f32>> =
+                let mut x: Vec<Vec<f32>> =
                     (0..tokens).map(|_| (0..k).map(|_| random.float() * 3.0).collect()).collect();
+                x[0][k / 3] = 1e4; // an outlier
                 for wide in [false, true] {
                     let expected = run(Isa::SCALAR, format, tile, &x, wide);
                     for isa in Isa::available() {

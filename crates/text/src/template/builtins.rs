@@ -32,8 +32,11 @@ pub(super) fn add_to(environment: &mut Environment, clock: Clock) {
     environment.add_filter("tojson", |value: &Value, positional: Rest<Value>, named: Kwargs| {
         json::dumps(value, &positional, &named, MAX_TEXT_BYTES)
     });
-    environment.add_filter("default", default);
-    environment.add_filter("d", default);
+    for name in ["default", "d"] {
+        environment.add_filter(name, |value: Value, positional: Rest<Value>, named: Kwargs| {
+            default(value, &positional, &named)
+        });
+    }
     environment.add_filter("length", length);
     environment.add_filter("count", length);
     environment.add_filter("string", |value: &Value| python::str(value, MAX_TEXT_BYTES));
@@ -51,7 +54,7 @@ pub(super) fn add_to(environment: &mut Environment, clock: Clock) {
 }
 
 /// `value | default(other='', boolean=False)`
-fn default(value: Value, positional: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
+fn default(value: Value, positional: &[Value], named: &Kwargs) -> Result<Value, Error> {
     let argument = |at: usize, name: &str| {
         let named = named.get::<Option<Value>>(name)?;
         Ok::<_, Error>(named.or_else(|| positional.get(at).cloned()))

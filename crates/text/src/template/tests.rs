@@ -181,11 +181,12 @@ proptest! {
     #[test]
     fn no_source_panics(pieces in prop::collection::vec(
         prop::sample::select(vec![
-            "{{", "}}", "{%", "%}", "{#", "#}", "{%-", "-}}", " ", "\n", "'", "\"", "\\", "é", "x", "1",
-            "if", "elif", "else", "endif", "for", "in", "endfor", "set", "macro", "endmacro", "raw",
-            "endraw", "(", ")", "[", "]", "{", "}", "|", "tojson", "string", ".", ",", ":", "=", "~",
-            "+", "-", "*", "messages", "loop", "is", "not", "generation", "endgeneration", "{{ x }}",
-            "{% if x %}", "{% endif %}", "{% for m in messages %}", "{% endfor %}", "| tojson",
+            "{{", "}}", "{%", "%}", "{#", "#}", "{%-", "-}}", " ", "\n", "'", "\"", "\\", "é",
+            "x", "1", "if", "elif", "else", "endif", "for", "in", "endfor", "set", "macro",
+            "endmacro", "raw", "endraw", "(", ")", "[", "]", "{", "}", "|", "tojson", "string",
+            ".", ",", ":", "=", "~", "+", "-", "*", "messages", "loop", "is", "not", "generation",
+            "endgeneration", "{{ x }}", "{% if x %}", "{% endif %}", "{% for m in messages %}",
+            "{% endfor %}", "| tojson",
         ]),
         0..30,
     )) {
