@@ -25,17 +25,15 @@ pub struct DeviceArgs {
     #[arg(long, value_name = "N", default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
     chunk: u32,
-    /// Storage of keys and values
+    /// Storage of keys and values; f32 keeps every bit in twice the memory
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv_type: KvArg,
 }
 
-/// [`KvType`] on the command line.
+/// [`KvType`] on the command line; documented at its flag, which keeps the help in two columns.
 #[derive(ValueEnum, Clone, Copy, Debug)]
 enum KvArg {
-    /// Half precision
     F16,
-    /// Single precision, twice the size
     F32,
 }
 

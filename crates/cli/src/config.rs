@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn variables_are_read_and_checked() {
-        let set = read(&[("QWIRE_THREADS", "3"), ("QWIRE_ISA", "avx2"), ("NO_COLOR", "1")]).unwrap();
+        let set =
+            read(&[("QWIRE_THREADS", "3"), ("QWIRE_ISA", "avx2"), ("NO_COLOR", "1")]).unwrap();
         assert_eq!((set.threads, set.isa.as_deref(), set.colour), (Some(3), Some("avx2"), false));
         let empty = read(&[("QWIRE_THREADS", ""), ("NO_COLOR", "")]).unwrap();
         assert_eq!((empty.threads, empty.colour), (None, true));

@@ -23,12 +23,10 @@ use clap::Parser;
 use commands::Command;
 use config::Environment;
 
-/// Run Qwen mixture-of-experts models on your own machine, the same bits every time.
-///
-/// Models are GGUF files. The same model, prompt and seed give the same tokens, whatever the
-/// number of threads, the instruction set or the size of the steps.
+/// Run Qwen mixture-of-experts models on your own machine, the same bits every time
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(args_override_self = true)]
 #[command(after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
@@ -36,6 +34,9 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "\
+Models are GGUF files. The same model, prompt and seed give the same tokens, whatever the number
+of threads, the instruction set or the size of the steps.
+
 Examples:
   qwire run model.gguf \"Why is the sky blue?\"           answer a question
   qwire run model.gguf \"Explain this:\" -f main.rs       ask about a file

@@ -84,7 +84,8 @@ pub fn plan(
             let wanted = Shape::pages_for(context) as u64;
             if budget.is_some_and(|budget| wanted > budget) {
                 let bytes = quantity::bytes(wanted * page);
-                let fault = format!("a context of {} tokens takes {bytes}", grouped(context as u64));
+                let fault =
+                    format!("a context of {} tokens takes {bytes}", grouped(context as u64));
                 return Err(Failure::new(format!("{fault}, more than --kv-memory")));
             }
             let needed = Shape::pages_for(context.min(wish.positions)) as u64 * page;
@@ -94,7 +95,8 @@ pub fn plan(
             context
         }
         None => {
-            let blind = if available.is_none() && budget.is_none() { BLIND_CONTEXT } else { usize::MAX };
+            let blind =
+                if available.is_none() && budget.is_none() { BLIND_CONTEXT } else { usize::MAX };
             let pages = budget.or(room.map(|room| room / page)).unwrap_or(u64::MAX);
             let fits = usize::try_from(pages).unwrap_or(usize::MAX).saturating_mul(PAGE);
             shape.context.min(fits).min(blind)
@@ -252,7 +254,7 @@ mod tests {
         assert_eq!(context(None, wish(|w| w.context = Some(99_999))), Ok((10_000, 157)));
         assert_eq!(context(None, wish(|w| w.cache_bytes = Some(131_072))), Ok((128, 2)));
         let fault = context(Some(90 * MB), WISH).unwrap_err();
-        assert!(fault.contains("take 100 MB") && fault.contains("only 90 MB"), "{fault}");
+        assert!(fault.contains("take 100 MB") && fault.contains("only 90.0 MB"), "{fault}");
         let fault = context(Some(120 * MB), wish(|w| w.context = Some(9000))).unwrap_err();
         assert!(fault.contains("9.24 MB of cache; 5.00 MB of memory"), "{fault}");
         let both = wish(|w| (w.context, w.cache_bytes) = (Some(129), Some(131_072)));

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn a_line_says_how_far_and_how_long() {
-        let bytes = line("writing", Unit::Bytes, 1_000_000_000, 4_000_000_000, Duration::from_secs(2));
+        let bytes =
+            line("writing", Unit::Bytes, 1_000_000_000, 4_000_000_000, Duration::from_secs(2));
         let bar = format!("{}{}", "━".repeat(6), "─".repeat(18));
         assert_eq!(bytes, format!("writing {bar}  25 %  1.00 GB of 4.00 GB, 500 MB/s, 0:06 left"));
         let layers = line("loading", Unit::Count("layers"), 0, 0, Duration::ZERO);

@@ -41,7 +41,8 @@ pub fn grouped(n: u64) -> String {
 
 /// Reads a size such as `2G`, `512MiB` (powers of 1,024) or `2GB` (powers of 1,000).
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let fault = || format!("`{text}` is no size; accepted: a number and a unit, such as 512M or 2G");
+    let fault =
+        || format!("`{text}` is no size; accepted: a number and a unit, such as 512M or 2G");
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..end].parse().map_err(|_| fault())?;
     let unit = text[end..].trim().to_ascii_lowercase();

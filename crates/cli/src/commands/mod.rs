@@ -3,6 +3,7 @@
 mod inspect;
 mod logits;
 mod run;
+mod synth;
 mod tokenize;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
+    Synth(synth::SynthArgs),
 }
 
 impl Command {
@@ -33,6 +35,7 @@ impl Command {
             Self::Inspect(args) => inspect::inspect(&args, environment),
             Self::Tokenize(args) => tokenize::tokenize(&args),
             Self::Logits(args) => logits::logits(&args, environment),
+            Self::Synth(args) => synth::synth(&args),
         }
     }
 }

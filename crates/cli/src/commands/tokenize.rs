@@ -11,10 +11,11 @@ use crate::arguments::{parse_ids, read_stdin, utf8};
 use crate::failure::Failure;
 
 /// Turn text on stdin into token ids, or ids into text
-///
-/// Prints a list such as `[1, 2, 3]`. A file that holds only a vocabulary is enough.
 #[derive(Args)]
 #[command(after_help = "\
+Prints a list such as [1, 2, 3]; no start token is added. A file that holds only a vocabulary is
+enough.
+
 Examples:
   echo -n \"Hello world\" | qwire tokenize model.gguf
   echo \"[9707, 1879]\" | qwire tokenize model.gguf --decode")]

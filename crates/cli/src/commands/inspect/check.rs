@@ -106,7 +106,7 @@ struct Scan<'a> {
     file: &'a File,
     pieces: Vec<Piece<'a>>,
     next: AtomicUsize,
-    done: AtomicU64, // bytes
+    done: AtomicU64,                           // bytes
     found: Mutex<BTreeMap<usize, (u64, u64)>>, // tensor: (values, first)
 }
 
@@ -122,9 +122,11 @@ struct Piece<'a> {
 
 impl<'a> Scan<'a> {
     fn new(file: &'a File) -> Self {
-        let readable = file.tensors().iter().enumerate().filter_map(|(index, tensor)| {
-            Some((index, tensor, format(tensor.dtype.id())?))
-        });
+        let readable = file
+            .tensors()
+            .iter()
+            .enumerate()
+            .filter_map(|(index, tensor)| Some((index, tensor, format(tensor.dtype.id())?)));
         let pieces = readable.flat_map(|(index, tensor, format)| {
             let all = tensor.elements();
             (0..all.div_ceil(UNIT_VALUES)).map(move |i| {

@@ -148,9 +148,10 @@ impl Facts {
         let shape = described.as_ref().ok();
         let vocabulary = Vocabulary::from_gguf(metadata);
         let memory = shape.map(|shape| MemoryFacts::of(shape, file.len_bytes()));
-        let bound = described.as_ref().map_err(Failure::message).and_then(|_| {
-            backend::bind(file).map_err(|failure| failure.message())
-        });
+        let bound = described
+            .as_ref()
+            .map_err(Failure::message)
+            .and_then(|_| backend::bind(file).map_err(|failure| failure.message()));
         let tokenizer = TokenizerFacts::of(metadata, vocabulary.as_ref());
         let why_not = bound.as_ref().err().cloned();
         let why_not = why_not.or_else(|| tokenizer.problem.clone());

@@ -23,7 +23,8 @@ impl fmt::Display for Page<'_> {
         if let Some(name) = &file.name {
             row(f, "name", one_line(name))?;
         }
-        let shards = if file.shards == 1 { "1 file".into() } else { format!("{} files", file.shards) };
+        let shards =
+            if file.shards == 1 { "1 file".into() } else { format!("{} files", file.shards) };
         let (version, tensors) = (file.version, grouped(file.tensors as u64));
         let size = bytes(file.bytes);
         let alignment = file.alignment;
@@ -88,9 +89,12 @@ fn model(f: &mut Formatter<'_>, model: &ModelFacts) -> fmt::Result {
         row(f, "feed forward", format!("dense, width {ffn}"))?;
     }
     row(f, "context", format!("{} tokens", grouped(model.context as u64)))?;
-    let (base, dims) = (model.rope_base, model.rope_dims);
+    let (base, dims) = (grouped(model.rope_base as u64), model.rope_dims);
     row(f, "rope", format!("base {base}, {dims} channels, scaling {}", model.rope_scaling))?;
     row(f, "norm epsilon", format!("{:e}", model.norm_epsilon))?;
+    if model.vocabulary == 0 {
+        return Ok(());
+    }
     let head = if model.tied_head { "the embedding" } else { "of its own" };
     row(f, "vocabulary", format!("{} rows, head {head}", grouped(model.vocabulary as u64)))
 }

@@ -79,12 +79,6 @@ impl WeightFacts {
             format.share = format.bytes as f64 / bytes.max(1) as f64;
         }
         formats.sort_by_key(|format| std::cmp::Reverse(format.bytes));
-        Self {
-            bytes,
-            parameters,
-            active_parameters,
-            active_bytes_per_token: active_bytes,
-            formats,
-        }
+        Self { bytes, parameters, active_parameters, active_bytes_per_token: active_bytes, formats }
     }
 }

@@ -27,10 +27,10 @@ use crate::signals::Interrupt;
 use agreement::Agreement;
 
 /// Write the logits at every position of a list of tokens, or compare them
-///
-/// The list is fed as it is; nothing is added to it. Numbers are float32.
 #[derive(Args)]
 #[command(after_help = "\
+The list is fed as it is; nothing is added to it. Numbers are float32.
+
 Examples:
   qwire logits model.gguf --tokens 1,2,3 --npy out.npy
   qwire logits model.gguf --tokens-file ids.json --against expected.npy --kv-type f32")]
@@ -160,7 +160,8 @@ impl LogitsArgs {
         if let Some(path) = &self.against {
             let fault = |why| Failure::new(format!("{}: {why}", path.display()));
             let file = File::open(path).map_err(|error| fault(error.to_string()))?;
-            let reader = npy::Reader::open(BufReader::new(file), ids.len(), vocab).map_err(fault)?;
+            let reader =
+                npy::Reader::open(BufReader::new(file), ids.len(), vocab).map_err(fault)?;
             let agreement = Agreement::default();
             sinks.push(Sink::Against { path: path.clone(), reader, agreement, json: self.json });
         } else if self.json {
@@ -184,7 +185,10 @@ impl LogitsArgs {
 enum Sink {
     File(BufWriter<Draft>),
     Stdout(BufWriter<io::Stdout>),
-    Json { out: BufWriter<io::Stdout>, rows: usize },
+    Json {
+        out: BufWriter<io::Stdout>,
+        rows: usize,
+    },
     Against {
         path: PathBuf,
         reader: npy::Reader<BufReader<File>>,
@@ -244,7 +248,8 @@ impl Sink {
             Self::Against { agreement, json, .. } => {
                 let mut out = io::stdout().lock();
                 if json {
-                    serde_json::to_writer(&mut out, &agreement.report()).map_err(io::Error::from)?;
+                    serde_json::to_writer(&mut out, &agreement.report())
+                        .map_err(io::Error::from)?;
                     writeln!(out)?;
                 } else {
                     write!(out, "{}", agreement.report())?;

@@ -101,7 +101,8 @@ mod tests {
     fn what_is_written_is_read() {
         for (rows, columns) in [(1, 1), (2, 3), (123_456, 151_936)] {
             assert!(header(rows, columns).len().is_multiple_of(64));
-            let read = Reader::open(header(rows, columns).as_slice(), rows, columns);
+            let bytes = header(rows, columns);
+            let read = Reader::open(bytes.as_slice(), rows, columns);
             assert!(read.is_ok(), "{:?}", read.err());
         }
         let data = [1.0f32, -2.5, f32::MAX].map(f32::to_le_bytes).concat();
@@ -122,7 +123,7 @@ mod tests {
         check(b"\x93NUMPY\x01\0\xff\xff{", "cut off");
         check(b"\x93NUMPY\x02\0\xff\xff\xff\xff{", "has 4294967295 bytes");
         check(&header(2, 4), "shape is [2, 4]; expected [2, 3]");
-        let dict = |text: &str| [b"\x93NUMPY\x01\0", &[text.len() as u8, 0], text.as_bytes()].concat();
+        let dict = |text: &str| [MAGIC, &[1, 0, text.len() as u8, 0], text.as_bytes()].concat();
         check(&dict("{}"), "type is missing");
         check(&dict("{'descr': '<f8', "), "type is <f8");
         check(&dict("{'descr': '<f4', 'fortran_order': True}"), "Fortran");

@@ -31,11 +31,12 @@ use answer::{Answer, Clock, Reason, Style};
 pub use sampling::number;
 
 /// Answer a prompt
-///
-/// The prompt is put into the model's own chat template, unless --raw. The answer streams to
-/// stdout; everything else goes to stderr. Ctrl-C ends it with what there is (exit code 130).
 #[derive(Args)]
 #[command(after_help = "\
+The prompt is put into the model's own chat template, unless --raw. The answer streams to stdout,
+everything else goes to stderr. Ctrl-C ends it with what there is (exit code 130). How tokens are
+chosen is taken from the model's file; where it says nothing, the best token always wins.
+
 Examples:
   qwire run model.gguf \"Why is the sky blue?\"
   qwire run model.gguf \"Explain this:\" -f main.rs --temp 0
@@ -218,9 +219,6 @@ fn plan(
         checked: !args.memory.no_memory_check,
     };
     let plan = memory::plan(shape, weights, memory::available(), wish)?;
-    if prompt == 0 {
-        return Err(Failure::new("the prompt is empty").hint("give it as an argument or with -f"));
-    }
     if prompt > plan.context {
         let (prompt, holds) = (grouped(prompt as u64), grouped(plan.context as u64));
         let fault = format!("the prompt has {prompt} tokens; the context holds {holds}");

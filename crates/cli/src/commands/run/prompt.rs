@@ -52,7 +52,12 @@ pub fn ids(
         let rendered = template.render(&args.messages()?, None, true, &args.variables());
         rendered.map_err(unusable)?
     };
-    Ok(vocabulary.encode_prompt(&text, Special::Parse))
+    let ids = vocabulary.encode_prompt(&text, Special::Parse);
+    if ids.is_empty() {
+        return Err(Failure::new("the chat template makes nothing of the prompt")
+            .hint("with --raw the model continues the prompt without its template"));
+    }
+    Ok(ids)
 }
 
 fn unusable(error: Error) -> Failure {
@@ -73,11 +78,16 @@ impl PromptArgs {
             }
         };
         let file = file.map(|text| if self.raw { text } else { without_line_end(text) });
-        Ok(match (&self.prompt, file) {
+        let text = match (&self.prompt, file) {
             (Some(prompt), Some(file)) => format!("{prompt}\n\n{file}"),
             (Some(prompt), None) => prompt.clone(),
             (None, file) => file.unwrap_or_default(),
-        })
+        };
+        if text.is_empty() {
+            let hint = "give it as an argument, with -f FILE, or pipe it into stdin";
+            return Err(Failure::new("the prompt is empty").hint(hint));
+        }
+        Ok(text)
     }
 
     fn messages(&self) -> Result<Value, Failure> {

@@ -15,14 +15,10 @@ const DRY_BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
 /// How tokens are chosen. What is absent comes from the model's file where it says so; without
 /// either the best token is taken.
 #[derive(Args, Debug, Default)]
-#[command(
-    next_help_heading = "Sampling (defaults come from the model's file, else the best token is \
-                         taken)",
-    allow_negative_numbers = true
-)]
+#[command(next_help_heading = "Sampling", allow_negative_numbers = true)]
 pub struct SamplingArgs {
     /// Randomness; 0 always takes the best token
-    #[arg(long, alias = "temperature", value_name = "T")]
+    #[arg(long, visible_alias = "temperature", value_name = "T")]
     temp: Option<f32>,
     /// Choose among the best K tokens; 0 is off
     #[arg(long, value_name = "K")]
