@@ -79,32 +79,33 @@ pub fn plan(
         return Err(Failure::new(format!("--kv-memory holds no page of {PAGE} tokens ({page})")));
     }
     let context = match wish.context {
-        Some(asked) => {
-            let context = asked.min(shape.context);
-            let wanted = Shape::pages_for(context) as u64;
-            if budget.is_some_and(|budget| wanted > budget) {
-                let bytes = quantity::bytes(wanted * page);
-                let fault =
-                    format!("a context of {} tokens takes {bytes}", grouped(context as u64));
-                return Err(Failure::new(format!("{fault}, more than --kv-memory")));
-            }
-            let needed = Shape::pages_for(context.min(wish.positions)) as u64 * page;
-            if let Some(room) = room.filter(|room| needed > *room) {
-                return Err(too_large("the context takes", needed, room));
-            }
-            context
-        }
         None => {
-            let blind =
-                if available.is_none() && budget.is_none() { BLIND_CONTEXT } else { usize::MAX };
+            let blind = available.is_none() && budget.is_none();
+            let most = if blind { BLIND_CONTEXT } else { shape.context };
             let pages = budget.or(room.map(|room| room / page)).unwrap_or(u64::MAX);
             let fits = usize::try_from(pages).unwrap_or(usize::MAX).saturating_mul(PAGE);
-            shape.context.min(fits).min(blind)
+            shape.context.min(fits).min(most)
         }
+        Some(asked) => asked.min(shape.context),
     };
-    let pages = Shape::pages_for(context.min(wish.positions.max(1)));
-    let cache_bytes = pages as u64 * page;
-    Ok(Plan { context, pages, cache_bytes })
+    let bytes_of = |positions| cache_bytes(shape, positions, wish.kv);
+    let (whole, needed) = (bytes_of(context), bytes_of(context.min(wish.positions)));
+    if budget.is_some_and(|budget| whole > budget * page) {
+        let fault = format!("a context of {} tokens takes", grouped(context as u64));
+        let bytes = quantity::bytes(whole);
+        return Err(Failure::new(format!("{fault} {bytes}, more than --kv-memory")));
+    }
+    if let Some(room) = room.filter(|room| needed > *room) {
+        return Err(too_large("the context takes", needed, room));
+    }
+    let positions = context.min(wish.positions.max(1));
+    let pages = Shape::pages_for(positions);
+    Ok(Plan { context, pages, cache_bytes: bytes_of(positions) })
+}
+
+/// What these positions take. The numbers may be a hostile file's, and their product anything.
+pub fn cache_bytes(shape: &Shape, positions: usize, kv: KvType) -> u64 {
+    (Shape::pages_for(positions) as u64).saturating_mul(shape.page_bytes(kv) as u64)
 }
 
 /// What is left for the cache.

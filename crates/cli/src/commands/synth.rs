@@ -97,7 +97,7 @@ fn list() -> Result<u8, Failure> {
     let usual = &MIXES[0];
     let columns = "layers   width  experts     vocabulary";
     writeln!(out, "{:<19} {columns} {:>12}", "Shapes", format!("as {}", usual.name))?;
-    for shape in SHAPES.iter() {
+    for shape in &SHAPES {
         writeln!(out, "{}", line(shape, usual)?)?;
     }
     let mixes: Vec<_> = MIXES.iter().map(|mix| mix.name).collect();

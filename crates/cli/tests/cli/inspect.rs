@@ -60,6 +60,22 @@ fn what_does_not_run_is_shown_all_the_same() {
     qwire(&["inspect", &model, "--check"]).fails(1, &["general.architecture", "qwen3moe"]);
 
     let mut copy = Copy::of("moes-f32.gguf");
+    for (key, huge) in [
+        ("block_count", 1 << 16),
+        ("context_length", u32::MAX),
+        ("attention.head_count", 1 << 16),
+        ("attention.head_count_kv", 1 << 16),
+        ("attention.key_length", 1 << 12),
+        ("attention.value_length", 1 << 12),
+    ] {
+        copy.set(&format!("qwen3moe.{key}"), huge);
+    }
+    let model = folder.file("huge.gguf", &copy.bytes());
+    let facts = qwire(&["inspect", &model, "--json"]).json();
+    assert_eq!(facts["runs"]["here"], false);
+    qwire(&["run", &model, "hi", "--no-memory-check"]).fails(1, &["huge.gguf"]);
+
+    let mut copy = Copy::of("moes-f32.gguf");
     copy.tensors.clear();
     let model = folder.file("vocabulary.gguf", &copy.bytes());
     let facts = qwire(&["inspect", &model, "--json"]).json();

@@ -198,8 +198,8 @@ fn hash(path: &Path, done: &AtomicU64, interrupt: &Interrupt) -> Result<Hash, Fa
         hasher.update(&block[..len]);
         done.fetch_add(len as u64, Ordering::Relaxed);
     }
-    let sha256 = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Hash { file: path.display().to_string(), sha256 })
+    let digits: Vec<_> = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Hash { file: path.display().to_string(), sha256: digits.concat() })
 }
 
 #[cfg(test)]

@@ -121,12 +121,12 @@ pub struct MemoryFacts {
     pub kv_bytes_per_token_f32: u64,
     pub longest_context_f16: Option<usize>,
     pub longest_context_f32: Option<usize>,
-    pub contexts: Vec<ContextFacts>,
+    pub contexts: Vec<CacheCost>,
 }
 
 /// What one context takes beside the weights.
 #[derive(Serialize)]
-pub struct ContextFacts {
+pub struct CacheCost {
     pub tokens: usize,
     pub f16_bytes: u64,
     pub f32_bytes: u64,
@@ -310,13 +310,13 @@ impl MemoryFacts {
         let available = memory::available();
         let room = available.map(|available| memory::room(available, weights_bytes));
         let page = |kv| shape.page_bytes(kv) as u64;
-        let cost = |tokens: usize, kv| Shape::pages_for(tokens) as u64 * page(kv);
+        let cost = |tokens, kv| memory::cache_bytes(shape, tokens, kv);
         let longest = |kv| {
             let pages = room.map(|room| (room / page(kv)) as usize);
             pages.map(|pages| pages.saturating_mul(memory::PAGE).min(shape.context))
         };
         let contexts = CONTEXTS.iter().copied().filter(|tokens| *tokens < shape.context);
-        let contexts = contexts.chain([shape.context]).map(|tokens| ContextFacts {
+        let contexts = contexts.chain([shape.context]).map(|tokens| CacheCost {
             tokens,
             f16_bytes: cost(tokens, KvType::F16),
             f32_bytes: cost(tokens, KvType::F32),

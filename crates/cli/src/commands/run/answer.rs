@@ -39,17 +39,17 @@ pub struct Answer<'a> {
     style: Style,
     tokens: Vec<u32>,
     text: String,
-    logprobs: Vec<Logprob>,
+    logprobs: Vec<Scored>,
 }
 
 /// A token and what it was chosen from.
 #[derive(Serialize)]
-struct Logprob {
+struct Scored {
     token: String,
     id: u32,
     logprob: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top: Option<Vec<Logprob>>,
+    top: Option<Vec<Scored>>,
 }
 
 /// The JSON object.
@@ -60,7 +60,7 @@ struct Report<'a> {
     finish_reason: Reason,
     prompt_tokens: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<&'a [Logprob]>,
+    logprobs: Option<&'a [Scored]>,
     seed: u64,
     timings: Timings,
 }
@@ -109,10 +109,10 @@ impl<'a> Answer<'a> {
         Ok(visible.stopped.is_some())
     }
 
-    fn logprob(&self, sampled: Sampled) -> Logprob {
+    fn logprob(&self, sampled: Sampled) -> Scored {
         let entry = |id: u32, logprob: f32, top| {
             let token = self.vocabulary.decode(&[id], Controls::Show);
-            Logprob { token, id, logprob, top }
+            Scored { token, id, logprob, top }
         };
         let top = sampled.top.into_iter().map(|(id, logprob)| entry(id.0, logprob, None));
         entry(sampled.token.0, sampled.logprob, Some(top.collect()))

@@ -17,7 +17,7 @@ pub struct PromptArgs {
     /// The prompt; without it and without -f, stdin is read
     #[arg(help_heading = None)]
     prompt: Option<String>,
-    /// Read the prompt from a file (- is stdin); after PROMPT and a blank line, where both are given
+    /// Read the prompt from a file (- is stdin); with PROMPT too, both with a blank line between
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// What the model is told before the prompt

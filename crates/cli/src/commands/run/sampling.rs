@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn seeds_differ_and_are_short() {
         let seeds: Vec<u64> = (0..4).map(|_| drawn()).collect();
-        assert!(seeds.iter().all(|seed| *seed <= u64::from(u32::MAX)));
+        assert!(seeds.iter().all(|seed| u32::try_from(*seed).is_ok()));
         assert!(seeds.windows(2).any(|pair| pair[0] != pair[1]));
     }
 }
