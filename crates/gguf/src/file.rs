@@ -104,6 +104,11 @@ impl File {
         self.metadata.path()
     }
 
+    /// The paths of all its files, in order; none in memory.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.shards.iter().filter_map(|shard| shard.source.path())
+    }
+
     /// The size of all its files.
     pub fn len_bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.source.len_bytes()).sum()

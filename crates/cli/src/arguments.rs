@@ -1,0 +1,144 @@
+//! Arguments that several commands share, and how their values are read.
+
+use std::fs;
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+
+use clap::{Args, ValueEnum};
+use qwire_kernels::Isa;
+use qwire_model::KvType;
+
+use crate::config::Environment;
+use crate::failure::Failure;
+
+/// Where and how the model runs. No choice here but `--kv-type` changes a single bit of the result.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Machine")]
+pub struct DeviceArgs {
+    /// Worker threads [default: the CPUs this process may use, or QWIRE_THREADS]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Instruction set: auto, scalar, avx2, avx-vnni or avx512 [default: auto, or QWIRE_ISA]
+    #[arg(long, value_name = "NAME")]
+    isa: Option<String>,
+    /// Tokens of a prompt computed in one step
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    chunk: u32,
+    /// Storage of keys and values; f32 keeps every bit in twice the memory
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    kv_type: KvArg,
+}
+
+/// [`KvType`] on the command line; documented at its flag, which keeps the help in two columns.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum KvArg {
+    F16,
+    F32,
+}
+
+impl DeviceArgs {
+    /// Worker threads.
+    pub fn threads(&self, environment: &Environment) -> usize {
+        let free = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map(usize::from).or(environment.threads).unwrap_or_else(free)
+    }
+
+    /// The instruction set; the error names those of this CPU.
+    pub fn isa(&self, environment: &Environment) -> Result<Isa, Failure> {
+        let name = self.isa.as_deref().or(environment.isa.as_deref()).unwrap_or("auto");
+        Isa::named(name).map_err(Failure::new)
+    }
+
+    /// Rows of a step.
+    pub fn chunk(&self) -> usize {
+        self.chunk as usize
+    }
+
+    /// Storage of keys and values.
+    pub fn kv(&self) -> KvType {
+        match self.kv_type {
+            KvArg::F16 => KvType::F16,
+            KvArg::F32 => KvType::F32,
+        }
+    }
+}
+
+/// Reads ids separated by commas, blanks or newlines, in brackets or not.
+pub fn parse_ids(text: &str) -> Result<Vec<u32>, String> {
+    let text = text.trim();
+    let inner = match text.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').ok_or("the list starts with `[` and has no `]`")?,
+        None => text,
+    };
+    let words = inner.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty());
+    let id = |(at, word): (usize, &str)| {
+        let shown: String = word.chars().take(20).collect();
+        word.parse().map_err(|_| format!("item {} of the list is `{shown}`, not an id", at + 1))
+    };
+    words.enumerate().map(id).collect()
+}
+
+/// All bytes of a file, or of stdin where it is called `-`.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    if path == Path::new("-") {
+        return read_stdin();
+    }
+    fs::read(path).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => "no such file".into(),
+            io::ErrorKind::IsADirectory => "is a directory".into(),
+            _ => error.to_string(),
+        };
+        Failure::new(format!("{}: {why}", path.display()))
+    })
+}
+
+/// All bytes of stdin.
+pub fn read_stdin() -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().read_to_end(&mut bytes);
+    read.map_err(|error| Failure::new(format!("cannot read stdin: {error}")))?;
+    Ok(bytes)
+}
+
+/// Whether something was piped into stdin.
+pub fn is_piped() -> bool {
+    !io::stdin().is_terminal()
+}
+
+/// Bytes as text; the error says where they are none.
+pub fn utf8(bytes: Vec<u8>, source: &str) -> Result<String, Failure> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::new(format!("{source} is not UTF-8 text: byte {at} starts no character"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_in_every_spelling() {
+        for text in ["1,2,3", "1 2 3", "[1, 2, 3]", " 1\n2,\t3 \n", "[1\n2 3,]"] {
+            assert_eq!(parse_ids(text), Ok(vec![1, 2, 3]), "{text}");
+        }
+        assert_eq!(parse_ids("[]"), Ok(vec![]));
+        for (text, words) in [
+            ("[1, 2", "no `]`"),
+            ("1;2", "item 1 of the list is `1;2`"),
+            ("1 -2", "item 2 of the list is `-2`"),
+            ("4294967296", "not an id"),
+        ] {
+            let fault = parse_ids(text).unwrap_err();
+            assert!(fault.contains(words), "{fault}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_none_is_refused_with_its_place() {
+        let fault = utf8(b"ab\xff".to_vec(), "stdin").unwrap_err().message();
+        assert_eq!(fault, "stdin is not UTF-8 text: byte 2 starts no character");
+    }
+}

@@ -1,0 +1,73 @@
+//! Backend: finds the device that runs a model, and loads the model onto it.
+//!
+//! What is chosen is returned in words for the caller to say aloud; nothing is printed here.
+
+use std::sync::Arc;
+
+use qwire_backend_cpu::Cpu;
+use qwire_gguf::File;
+use qwire_kernels::Isa;
+use qwire_model::reference::Reference;
+use qwire_model::{Backend, Limits, Loaded, Model, Runner};
+
+use crate::failure::Failure;
+
+/// The devices there are.
+#[derive(Clone, Copy, Debug)]
+pub enum Device {
+    /// Threads of the CPU.
+    Cpu { threads: usize, isa: Isa },
+    /// The definition in f64, slow and right.
+    Reference,
+}
+
+/// A model on its device.
+pub struct Ready {
+    /// What the engine runs.
+    pub runner: Box<dyn Runner>,
+    /// The device in words.
+    pub device: String,
+    /// Tensors of the file that have no place in the architecture.
+    pub unused: Vec<String>,
+}
+
+/// Binds every tensor, uploads it, and reserves memory. `progress` hears (layers done, layers).
+pub fn load(
+    file: &Arc<File>,
+    device: Device,
+    limits: Limits,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Ready, Failure> {
+    let (runner, unused) = match device {
+        Device::Cpu { threads, isa } => on(file, Cpu::new(threads, isa), limits, progress)?,
+        Device::Reference => on(file, Reference::default(), limits, progress)?,
+    };
+    Ok(Ready { runner, device: device.to_string(), unused })
+}
+
+/// Binds every tensor to nothing but the file: proves that a model can be loaded, and costs
+/// little. Returns the tensors that have no place.
+pub fn bind(file: &Arc<File>) -> Result<Vec<String>, Failure> {
+    Ok(Model::load(file, &mut Reference::default(), &mut |_, _| {})?.unused)
+}
+
+fn on<B: Backend + 'static>(
+    file: &Arc<File>,
+    backend: B,
+    limits: Limits,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(Box<dyn Runner>, Vec<String>), Failure> {
+    let mut loaded = Loaded::load(file, backend, |_| limits, progress)?;
+    let unused = std::mem::take(&mut loaded.model.unused);
+    Ok((Box::new(loaded), unused))
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu { threads: 1, isa } => write!(f, "cpu {}, 1 thread", isa.name()),
+            Self::Cpu { threads, isa } => write!(f, "cpu {}, {threads} threads", isa.name()),
+            Self::Reference => f.write_str("the f64 reference"),
+        }
+    }
+}

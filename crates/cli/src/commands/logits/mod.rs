@@ -1,0 +1,261 @@
+//! `qwire logits`: what the model says after every token of a list; the tool by which others
+//! check us.
+//!
+//! Rows are written, or compared, as they are computed; memory does not grow with the list.
+
+mod agreement;
+mod npy;
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use qwire_engine::{Engine, Outputs, Sequence};
+use qwire_model::backend::LOGIT_ROWS;
+use qwire_model::{Limits, TokenId};
+
+use crate::arguments::{DeviceArgs, parse_ids, read_file, utf8};
+use crate::backend::{self, Device};
+use crate::config::Environment;
+use crate::draft::Draft;
+use crate::failure::Failure;
+use crate::memory::{self, Wish};
+use crate::progress::{Bar, Unit};
+use crate::quantity::grouped;
+use crate::signals::Interrupt;
+use agreement::Agreement;
+
+/// Write the logits at every position of a list of tokens, or compare them
+#[derive(Args)]
+#[command(after_help = "\
+The list is fed as it is; nothing is added to it. Numbers are float32.
+
+Examples:
+  qwire logits model.gguf --tokens 1,2,3 --npy out.npy
+  qwire logits model.gguf --tokens-file ids.json --against expected.npy --kv-type f32")]
+pub struct LogitsArgs {
+    /// The model, or its first file
+    model: PathBuf,
+    /// Ids with commas, blanks or newlines between, brackets or not
+    #[arg(long, value_name = "IDS", required_unless_present = "tokens_file")]
+    tokens: Option<String>,
+    /// A file of ids (- is stdin)
+    #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
+    tokens_file: Option<PathBuf>,
+    /// Write a NumPy array [tokens, vocabulary], C order (- is stdout)
+    #[arg(long, value_name = "OUT")]
+    npy: Option<PathBuf>,
+    /// Print JSON: {"tokens", "vocab", "logits"}, or the comparison of --against
+    #[arg(long)]
+    json: bool,
+    /// Compare with such an array: KL divergence, best tokens, largest difference
+    #[arg(long, value_name = "FILE.npy")]
+    against: Option<PathBuf>,
+    /// Compute with the definition in f64, slowly, instead of a device
+    #[arg(long, conflicts_with_all = ["threads", "isa"])]
+    reference: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Runs the command.
+pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failure> {
+    let stdout = Path::new("-");
+    if args.npy.is_none() && !args.json && args.against.is_none() {
+        let fault = "nothing to do with the logits";
+        return Err(Failure::usage(fault).hint("give --npy OUT, --json or --against FILE.npy"));
+    }
+    let prints = args.json || args.against.is_some();
+    if prints && args.npy.as_deref() == Some(stdout) {
+        return Err(Failure::usage("--npy - and the report would both go to stdout"));
+    }
+    let device = if args.reference {
+        Device::Reference
+    } else {
+        let threads = args.device.threads(environment);
+        Device::Cpu { threads, isa: args.device.isa(environment)? }
+    };
+    let ids = args.ids()?;
+    let interrupt = Interrupt::install()?;
+    let mut engine = args.engine(device, ids.len())?;
+    let vocab = engine.vocab();
+    if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
+        let fault = format!("token {id} at position {at} is not in the vocabulary of {vocab}");
+        return Err(Failure::new(fault));
+    }
+
+    let mut sinks = args.sinks(&ids, vocab)?;
+    let mut bar = Bar::new("computing", Unit::Count("positions"), true);
+    let mut sequence = Sequence::default();
+    let mut done = 0;
+    for chunk in ids.chunks(engine.chunk()) {
+        interrupt.check()?;
+        let chunk: Vec<TokenId> = chunk.iter().copied().map(TokenId).collect();
+        engine
+            .extend(&mut sequence, &chunk, Outputs::Every)
+            .map_err(|fault| Failure::new(fault).in_file(&args.model))?;
+        for first in (0..chunk.len()).step_by(LOGIT_ROWS) {
+            let rows = first..chunk.len().min(first + LOGIT_ROWS);
+            for row in engine.logits(rows).chunks_exact(vocab) {
+                sinks.iter_mut().try_for_each(|sink| sink.row(row))?;
+            }
+        }
+        done += chunk.len();
+        bar.set(done as u64, ids.len() as u64);
+    }
+    drop(bar);
+    sinks.into_iter().try_for_each(Sink::finish)?;
+    Ok(0)
+}
+
+impl LogitsArgs {
+    fn ids(&self) -> Result<Vec<u32>, Failure> {
+        let (text, source) = match (&self.tokens, &self.tokens_file) {
+            (Some(tokens), _) => (tokens.clone(), "--tokens".to_string()),
+            (None, Some(path)) => {
+                let name = path.display().to_string();
+                (utf8(read_file(path)?, &name)?, name)
+            }
+            (None, None) => (String::new(), "--tokens".into()),
+        };
+        let ids = parse_ids(&text).map_err(|why| Failure::new(format!("{source}: {why}")))?;
+        if ids.is_empty() {
+            return Err(Failure::new(format!("{source}: the list is empty")));
+        }
+        Ok(ids)
+    }
+
+    fn engine(&self, device: Device, tokens: usize) -> Result<Engine, Failure> {
+        let in_file = |failure: Failure| failure.in_file(&self.model);
+        let file = super::open(&self.model)?;
+        let shape = super::shape_of(&file, &self.model)?;
+        if tokens > shape.context {
+            let (tokens, context) = (grouped(tokens as u64), grouped(shape.context as u64));
+            let fault = format!("the list has {tokens} tokens; the model's context is {context}");
+            return Err(in_file(Failure::new(fault)));
+        }
+        let wish = Wish {
+            context: Some(tokens),
+            cache_bytes: None,
+            kv: self.device.kv(),
+            positions: tokens,
+            checked: true,
+        };
+        let plan = memory::plan(&shape, file.len_bytes(), memory::available(), wish);
+        let plan = plan.map_err(in_file)?;
+        memory::probe(plan.cache_bytes)?;
+        let rows = self.device.chunk().min(tokens);
+        let limits = Limits { rows, outputs: rows, pages: plan.pages, kv: wish.kv };
+        let mut bar = Bar::new("loading", Unit::Count("layers"), true);
+        let mut progress = |done, total| bar.set(done as u64, total as u64);
+        let ready = backend::load(&file, device, limits, &mut progress).map_err(in_file)?;
+        drop(bar);
+        super::warn_unused(&ready.unused);
+        Ok(Engine::new(ready.runner, plan.context))
+    }
+
+    fn sinks(&self, ids: &[u32], vocab: usize) -> Result<Vec<Sink>, Failure> {
+        let mut sinks = Vec::new();
+        if let Some(path) = &self.against {
+            let fault = |why| Failure::new(format!("{}: {why}", path.display()));
+            let file = File::open(path).map_err(|error| fault(error.to_string()))?;
+            let reader =
+                npy::Reader::open(BufReader::new(file), ids.len(), vocab).map_err(fault)?;
+            let agreement = Agreement::default();
+            sinks.push(Sink::Against { path: path.clone(), reader, agreement, json: self.json });
+        } else if self.json {
+            sinks.push(Sink::json(ids, vocab)?);
+        }
+        if let Some(path) = &self.npy {
+            let header = npy::header(ids.len(), vocab);
+            let mut sink = if path == Path::new("-") {
+                Sink::Stdout(BufWriter::new(io::stdout()))
+            } else {
+                Sink::File(BufWriter::with_capacity(1 << 20, Draft::create(path)?))
+            };
+            sink.write(&header)?;
+            sinks.push(sink);
+        }
+        Ok(sinks)
+    }
+}
+
+/// Where rows of logits go.
+enum Sink {
+    File(BufWriter<Draft>),
+    Stdout(BufWriter<io::Stdout>),
+    Json {
+        out: BufWriter<io::Stdout>,
+        rows: usize,
+    },
+    Against {
+        path: PathBuf,
+        reader: npy::Reader<BufReader<File>>,
+        agreement: Agreement,
+        json: bool,
+    },
+}
+
+impl Sink {
+    fn json(ids: &[u32], vocab: usize) -> Result<Self, Failure> {
+        let mut out = BufWriter::new(io::stdout());
+        let ids = serde_json::to_string(ids).map_err(io::Error::from)?;
+        write!(out, "{{\"tokens\":{ids},\"vocab\":{vocab},\"logits\":[")?;
+        Ok(Self::Json { out, rows: 0 })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match self {
+            Self::File(out) => out.write_all(bytes).map_err(|error| out.get_ref().failed(&error)),
+            Self::Stdout(out) => Ok(out.write_all(bytes)?),
+            Self::Json { .. } | Self::Against { .. } => Ok(()),
+        }
+    }
+
+    fn row(&mut self, row: &[f32]) -> Result<(), Failure> {
+        match self {
+            Self::File(_) | Self::Stdout(_) => {
+                let bytes: Vec<u8> = row.iter().flat_map(|x| x.to_le_bytes()).collect();
+                self.write(&bytes)
+            }
+            Self::Json { out, rows } => {
+                if *rows > 0 {
+                    out.write_all(b",")?;
+                }
+                *rows += 1;
+                Ok(serde_json::to_writer(out, row).map_err(io::Error::from)?)
+            }
+            Self::Against { path, reader, agreement, .. } => {
+                let fault = |why| Failure::new(format!("{}: {why}", path.display()));
+                agreement.add(reader.row().map_err(fault)?, row).map_err(fault)
+            }
+        }
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        match self {
+            Self::File(mut out) => {
+                out.flush().map_err(|error| out.get_ref().failed(&error))?;
+                let (draft, _) = out.into_parts();
+                draft.finish()
+            }
+            Self::Stdout(mut out) => Ok(out.flush()?),
+            Self::Json { mut out, .. } => {
+                writeln!(out, "]}}")?;
+                Ok(out.flush()?)
+            }
+            Self::Against { agreement, json, .. } => {
+                let mut out = io::stdout().lock();
+                if json {
+                    serde_json::to_writer(&mut out, &agreement.report())
+                        .map_err(io::Error::from)?;
+                    writeln!(out)?;
+                } else {
+                    write!(out, "{}", agreement.report())?;
+                }
+                Ok(out.flush()?)
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! `qwire run`: one prompt, one answer.
+//!
+//! ```text
+//! arguments, files, stdin ── prompt ──► ids ──┐
+//! flags, metadata ──────── sampling ──────────┤
+//! shape, free memory ───── plan ── backend ───┴─► Generation ── answer ──► stdout
+//! ```
+//! Everything that can be refused is refused before the weights are touched.
+
+mod answer;
+mod prompt;
+mod sampling;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use qwire_engine::{Engine, Finish, Generation, Request};
+use qwire_model::{Limits, TokenId};
+use qwire_text::Vocabulary;
+
+use crate::arguments::DeviceArgs;
+use crate::backend::{self, Device};
+use crate::config::Environment;
+use crate::failure::Failure;
+use crate::memory::{self, Plan, Wish};
+use crate::progress::{Bar, Unit};
+use crate::quantity::{self, grouped, parse_bytes};
+use crate::signals::Interrupt;
+use answer::{Answer, Clock, Reason, Style};
+pub use sampling::number;
+
+/// Answer a prompt
+#[derive(Args)]
+#[command(after_help = "\
+The prompt is put into the model's own chat template, unless --raw. The answer streams to stdout,
+everything else goes to stderr. Ctrl-C ends it with what there is (exit code 130). How tokens are
+chosen is taken from the model's file; where it says nothing, the best token always wins.
+
+Examples:
+  qwire run model.gguf \"Why is the sky blue?\"
+  qwire run model.gguf \"Explain this:\" -f main.rs --temp 0
+  echo \"Once upon a time\" | qwire run model.gguf --raw -n 200
+  qwire run model.gguf \"Name a prime\" --json --logprobs 3")]
+pub struct RunArgs {
+    /// The model, or its first file (NAME-00001-of-00005.gguf)
+    model: PathBuf,
+    #[command(flatten)]
+    prompt: prompt::PromptArgs,
+    #[command(flatten)]
+    length: LengthArgs,
+    #[command(flatten)]
+    sampling: sampling::SamplingArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// When the answer ends.
+#[derive(Args)]
+#[command(next_help_heading = "Length")]
+struct LengthArgs {
+    /// Most tokens to generate [default: until the context is full]
+    #[arg(short = 'n', long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// End before this text appears; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+}
+
+/// How much is kept in memory.
+#[derive(Args)]
+#[command(next_help_heading = "Memory")]
+struct MemoryArgs {
+    /// Tokens of prompt and answer together [default: the model's, or what fits in memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    ctx: Option<u32>,
+    /// Memory for keys and values, such as 512M or 2G [default: what the context needs]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    kv_memory: Option<u64>,
+    /// Try it even if it does not seem to fit
+    #[arg(long)]
+    no_memory_check: bool,
+}
+
+/// What is printed.
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+struct OutputArgs {
+    /// Print one JSON object at the end instead of text
+    #[arg(long)]
+    json: bool,
+    /// With each token its log-probability and the N likeliest alternatives
+    #[arg(long, value_name = "N", requires = "json")]
+    logprobs: Option<usize>,
+    /// Nothing on stderr but errors
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &RunArgs, environment: &Environment) -> Result<u8, Failure> {
+    let device = Device::Cpu {
+        threads: args.device.threads(environment),
+        isa: args.device.isa(environment)?,
+    };
+    let interrupt = Interrupt::install()?;
+    let file = super::open(&args.model)?;
+    let in_file = |failure: Failure| failure.in_file(&args.model);
+    let shape = super::shape_of(&file, &args.model)?;
+    let vocabulary = Vocabulary::from_gguf(file.metadata()).map_err(|e| in_file(e.into()))?;
+    let sampling = args.sampling.resolve(file.metadata(), &vocabulary)?;
+    let ids = prompt::ids(&args.prompt, file.metadata(), &vocabulary).map_err(in_file)?;
+    let (seed, greedy) = (sampling.seed, sampling.is_greedy());
+
+    let plan = plan(args, &shape, file.len_bytes(), ids.len()).map_err(in_file)?;
+    let started = Instant::now();
+    let rows = args.device.chunk().min(ids.len()).max(1);
+    let limits = Limits { rows, outputs: 1, pages: plan.pages, kv: args.device.kv() };
+    let mut bar = Bar::new("loading", Unit::Count("layers"), !args.output.quiet);
+    let mut progress = |done, total| bar.set(done as u64, total as u64);
+    let ready = backend::load(&file, device, limits, &mut progress).map_err(in_file)?;
+    drop(bar);
+    let mut clock = Clock::new(started.elapsed());
+    if !args.output.quiet {
+        super::warn_unused(&ready.unused);
+        let seed = if greedy { String::new() } else { format!(" · seed {seed}") };
+        eprintln!("{} · {}{seed}", ready.device, described(&shape, plan, limits));
+    }
+
+    let mut engine = Engine::new(ready.runner, plan.context);
+    let prompt_tokens = ids.len();
+    let request = Request {
+        prompt: ids.into_iter().map(TokenId).collect(),
+        sampling,
+        max_tokens: args.length.max_tokens.unwrap_or(usize::MAX),
+        ends: vocabulary.end_ids().iter().copied().map(TokenId).collect(),
+        top_logprobs: args.output.logprobs.unwrap_or(0),
+    };
+    let mut generation = Generation::new(&engine, request).map_err(Failure::new)?;
+    let style = match (args.output.json, args.output.logprobs.is_some()) {
+        (false, _) => Style::Text,
+        (true, logprobs) => Style::Json { logprobs },
+    };
+    let mut answer = Answer::new(&vocabulary, &args.length.stop, style);
+    let bar = Bar::new("reading", Unit::Count("tokens"), !args.output.quiet);
+    let mut work = Work { engine: &mut engine, generation: &mut generation, interrupt: &interrupt };
+    let reason = work.until_the_end(&mut answer, &mut clock, bar).map_err(in_file)?;
+    generation.release(&mut engine);
+
+    answer.finish(reason, prompt_tokens, seed, &clock)?;
+    if !args.output.quiet {
+        eprintln!("{}", clock.line(prompt_tokens, answer.len()));
+    }
+    Ok(match reason {
+        Reason::Interrupted => interrupt.code().unwrap_or(130),
+        _ => 0,
+    })
+}
+
+/// A generation under way and all that it needs.
+struct Work<'a> {
+    engine: &'a mut Engine,
+    generation: &'a mut Generation,
+    interrupt: &'a Interrupt,
+}
+
+impl Work<'_> {
+    /// Reads the prompt in chunks, then takes token after token, and looks for an interrupt
+    /// between steps.
+    fn until_the_end(
+        &mut self,
+        answer: &mut Answer,
+        clock: &mut Clock,
+        mut bar: Bar,
+    ) -> Result<Reason, Failure> {
+        let total = self.generation.remaining() as u64;
+        clock.start();
+        loop {
+            bar.set(total - self.generation.remaining() as u64, total);
+            if self.interrupt.raised() {
+                return Ok(Reason::Interrupted);
+            }
+            if !self.generation.prefill(self.engine).map_err(Failure::new)? {
+                break;
+            }
+        }
+        let mut bar = Some(bar);
+        while !self.interrupt.raised() {
+            let sampled = self.generation.next(self.engine).map_err(Failure::new)?;
+            bar.take(); // gone before the first word
+            let ended = self.generation.finish();
+            clock.step(ended != Some(Finish::Length));
+            let Some(sampled) = sampled else {
+                return Ok(if ended == Some(Finish::Stop) { Reason::Stop } else { Reason::Length });
+            };
+            if answer.push(sampled)? {
+                return Ok(Reason::Stop);
+            }
+        }
+        Ok(Reason::Interrupted)
+    }
+}
+
+fn plan(
+    args: &RunArgs,
+    shape: &qwire_model::Shape,
+    weights: u64,
+    prompt: usize,
+) -> Result<Plan, Failure> {
+    let wish = Wish {
+        context: args.memory.ctx.map(|ctx| ctx as usize),
+        cache_bytes: args.memory.kv_memory,
+        kv: args.device.kv(),
+        positions: prompt.saturating_add(args.length.max_tokens.unwrap_or(usize::MAX)),
+        checked: !args.memory.no_memory_check,
+    };
+    let plan = memory::plan(shape, weights, memory::available(), wish)?;
+    if prompt > plan.context {
+        let (prompt, holds) = (grouped(prompt as u64), grouped(plan.context as u64));
+        let fault = format!("the prompt has {prompt} tokens; the context holds {holds}");
+        return Err(Failure::new(fault).hint("raise --ctx or --kv-memory, or shorten the prompt"));
+    }
+    memory::probe(plan.cache_bytes)?;
+    Ok(plan)
+}
+
+/// What the context is, and what it costs.
+fn described(shape: &qwire_model::Shape, plan: Plan, limits: Limits) -> String {
+    let context = grouped(plan.context as u64);
+    let of = if plan.context < shape.context {
+        format!(" of the model's {}", grouped(shape.context as u64))
+    } else {
+        String::new()
+    };
+    let cache = quantity::bytes(plan.cache_bytes);
+    format!("context {context}{of} tokens · {} cache {cache}", limits.kv.name())
+}

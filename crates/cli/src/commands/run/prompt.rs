@@ -1,0 +1,153 @@
+//! The prompt: what the user wrote, from wherever, in the model's chat template, as ids.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use qwire_gguf::Metadata;
+use qwire_text::{ChatTemplate, Error, Special, Vocabulary};
+use serde_json::{Map, Value, json};
+
+use crate::arguments::{is_piped, read_file, read_stdin, utf8};
+use crate::failure::Failure;
+
+/// Where the prompt comes from.
+#[derive(Args)]
+#[command(next_help_heading = "Prompt")]
+pub struct PromptArgs {
+    /// The prompt; without it and without -f, stdin is read
+    #[arg(help_heading = None)]
+    prompt: Option<String>,
+    /// Read the prompt from a file (- is stdin); with PROMPT too, both with a blank line between
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// What the model is told before the prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+    /// Continue the prompt as it is, without the chat template
+    #[arg(long)]
+    raw: bool,
+    /// Ask a thinking model to answer at once (enable_thinking=false)
+    #[arg(long, conflicts_with = "raw")]
+    no_think: bool,
+    /// Set a variable of the chat template; the value is JSON, or else text; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable, conflicts_with = "raw")]
+    template_arg: Vec<(String, Value)>,
+}
+
+/// The ids of the whole prompt. Texts of special tokens become those tokens: in the output of a
+/// template as it demands, and in raw text because it is the operator's own.
+pub fn ids(
+    args: &PromptArgs,
+    metadata: &Metadata,
+    vocabulary: &Vocabulary,
+) -> Result<Vec<u32>, Failure> {
+    let text = if args.raw {
+        args.text()?
+    } else {
+        let template = ChatTemplate::from_gguf(metadata, vocabulary).map_err(unusable)?;
+        let template = template.ok_or_else(|| {
+            Failure::new("the model has no chat template")
+                .hint("with --raw it continues the prompt as it is")
+        })?;
+        let rendered = template.render(&args.messages()?, None, true, &args.variables());
+        rendered.map_err(unusable)?
+    };
+    let ids = vocabulary.encode_prompt(&text, Special::Parse);
+    if ids.is_empty() {
+        return Err(Failure::new("the chat template makes nothing of the prompt")
+            .hint("with --raw the model continues the prompt without its template"));
+    }
+    Ok(ids)
+}
+
+fn unusable(error: Error) -> Failure {
+    Failure::from(error).hint("with --raw the model continues the prompt without its template")
+}
+
+impl PromptArgs {
+    /// PROMPT, the file or both; else stdin. A prompt for a template loses its last line's end,
+    /// which an editor or `echo` put there.
+    fn text(&self) -> Result<String, Failure> {
+        let file = match &self.file {
+            Some(path) => Some(utf8(read_file(path)?, &path.display().to_string())?),
+            None if self.prompt.is_some() => None,
+            None if is_piped() => Some(utf8(read_stdin()?, "stdin")?),
+            None => {
+                return Err(Failure::usage("there is no prompt")
+                    .hint("give it as an argument, with -f FILE, or pipe it into stdin"));
+            }
+        };
+        let file = file.map(|text| if self.raw { text } else { without_line_end(text) });
+        let text = match (&self.prompt, file) {
+            (Some(prompt), Some(file)) => format!("{prompt}\n\n{file}"),
+            (Some(prompt), None) => prompt.clone(),
+            (None, file) => file.unwrap_or_default(),
+        };
+        if text.is_empty() {
+            let hint = "give it as an argument, with -f FILE, or pipe it into stdin";
+            return Err(Failure::new("the prompt is empty").hint(hint));
+        }
+        Ok(text)
+    }
+
+    fn messages(&self) -> Result<Value, Failure> {
+        let user = json!({ "role": "user", "content": self.text()? });
+        Ok(match &self.system {
+            Some(system) => json!([{ "role": "system", "content": system }, user]),
+            None => json!([user]),
+        })
+    }
+
+    fn variables(&self) -> Map<String, Value> {
+        let thinking = self.no_think.then(|| ("enable_thinking".to_string(), json!(false)));
+        thinking.into_iter().chain(self.template_arg.iter().cloned()).collect()
+    }
+}
+
+fn without_line_end(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
+}
+
+fn parse_variable(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("accepted: NAME=VALUE")?;
+    if name.is_empty() {
+        return Err("accepted: NAME=VALUE, with a name".into());
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.into(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_json_or_text() {
+        let check = |text: &str, expected: Value| {
+            assert_eq!(parse_variable(text), Ok(("k".to_string(), expected)), "{text}");
+        };
+        check("k=true", json!(true));
+        check("k=3", json!(3));
+        check("k=[1,2]", json!([1, 2]));
+        check("k=", json!(""));
+        check("k=low effort", json!("low effort"));
+        check("k=a=b", json!("a=b"));
+        assert!(parse_variable("k").is_err() && parse_variable("=v").is_err());
+    }
+
+    #[test]
+    fn one_line_end_is_not_part_of_a_question() {
+        let check = |text: &str, expected| assert_eq!(without_line_end(text.into()), expected);
+        check("a\n", "a");
+        check("a\r\n", "a");
+        check("a\n\n", "a\n");
+        check("a", "a");
+        check("", "");
+    }
+}

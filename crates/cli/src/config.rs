@@ -1,0 +1,67 @@
+//! Environment: the variables that qwire reads, in the only file that reads any.
+//!
+//! ```text
+//! QWIRE_THREADS   default of --threads
+//! QWIRE_ISA       default of --isa
+//! NO_COLOR        no colour on stderr when set to anything, as does TERM=dumb
+//! ```
+//! A flag wins over a variable.
+
+use std::env;
+
+use crate::failure::Failure;
+
+/// What the environment says.
+#[derive(Debug, Default)]
+pub struct Environment {
+    /// Worker threads.
+    pub threads: Option<usize>,
+    /// The name of an instruction set.
+    pub isa: Option<String>,
+    /// Whether messages may be coloured on a terminal.
+    pub colour: bool,
+}
+
+impl Environment {
+    /// Reads the process's own.
+    pub fn read() -> Result<Self, Failure> {
+        Self::from(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    fn from(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+        let set = |name| variable(name).filter(|value| !value.is_empty());
+        let threads = set("QWIRE_THREADS").map(|value| {
+            let number = value.parse().ok().filter(|threads| (1..=1024).contains(threads));
+            let fault = format!("QWIRE_THREADS is `{value}`; accepted: 1 to 1024");
+            number.ok_or_else(|| Failure::usage(fault))
+        });
+        let dumb = variable("TERM").is_some_and(|terminal| terminal == "dumb");
+        Ok(Self {
+            threads: threads.transpose()?,
+            isa: set("QWIRE_ISA"),
+            colour: set("NO_COLOR").is_none() && !dumb,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Environment, String> {
+        let find = |name: &str| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.into());
+        Environment::from(find).map_err(|failure| failure.message())
+    }
+
+    #[test]
+    fn variables_are_read_and_checked() {
+        let set =
+            read(&[("QWIRE_THREADS", "3"), ("QWIRE_ISA", "avx2"), ("NO_COLOR", "1")]).unwrap();
+        assert_eq!((set.threads, set.isa.as_deref(), set.colour), (Some(3), Some("avx2"), false));
+        let empty = read(&[("QWIRE_THREADS", ""), ("NO_COLOR", "")]).unwrap();
+        assert_eq!((empty.threads, empty.colour), (None, true));
+        assert!(!read(&[("TERM", "dumb")]).unwrap().colour);
+        let fault = read(&[("QWIRE_THREADS", "many")]).unwrap_err();
+        assert!(fault.contains("QWIRE_THREADS is `many`"), "{fault}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Signals: an interrupt ends the work at its next step; a model that shrinks under us ends it at
+//! once, in one line.
+//!
+//! The first Ctrl-C (or SIGTERM) is only noted, and whoever works looks at the note between steps.
+//! The second one kills. A reader that goes away needs no handler: the write fails.
+#![allow(unsafe_code)] // installs a handler that runs where almost nothing is allowed
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGBUS, SIGINT, SIGTERM};
+use signal_hook::{flag, low_level};
+
+use crate::failure::{Failure, one_line};
+
+/// Whether somebody wants the work to end.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt {
+    signal: Arc<AtomicUsize>, // 0 while nobody does
+}
+
+impl Interrupt {
+    /// Listens from now on.
+    pub fn install() -> Result<Self, Failure> {
+        let interrupt = Self::default();
+        let again = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // Handlers run in the order of their registration: the shutdown sees the flag of the
+            // signal before.
+            flag::register_conditional_shutdown(signal, 128 + signal, again.clone())
+                .and_then(|_| flag::register(signal, again.clone()))
+                .and_then(|_| {
+                    flag::register_usize(signal, interrupt.signal.clone(), signal as usize)
+                })
+                .map_err(|error| Failure::new(format!("cannot listen to signals: {error}")))?;
+        }
+        Ok(interrupt)
+    }
+
+    /// Whether the work shall end.
+    pub fn raised(&self) -> bool {
+        self.code().is_some()
+    }
+
+    /// The exit code that tells which signal ended it: 130 for Ctrl-C.
+    pub fn code(&self) -> Option<u8> {
+        match self.signal.load(Ordering::Relaxed) {
+            0 => None,
+            signal => Some(128 + signal as u8),
+        }
+    }
+
+    /// An error as soon as the work shall end.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.code().map_or(Ok(()), |code| Err(Failure::silent(code)))
+    }
+}
+
+/// Turns the fault of reading a mapped file past its new end into a message and exit code 1.
+pub fn watch_mapping(path: &Path) -> Result<(), Failure> {
+    let path = one_line(&path.to_string_lossy());
+    let message =
+        format!("\nerror: {path}: the file was truncated, or cannot be read, while in use\n");
+    let report = move || {
+        // Nothing can be done where stderr is closed.
+        let _ = rustix::io::write(rustix::stdio::stderr(), message.as_bytes());
+        low_level::exit(1);
+    };
+    // SAFETY: the handler makes two system calls, neither allocates nor takes a lock.
+    unsafe { low_level::register(SIGBUS, report) }
+        .map(|_| ())
+        .map_err(|error| Failure::new(format!("cannot listen to signals: {error}")))
+}

@@ -1,0 +1,12 @@
+//! The command line as its users meet it: the real binary, real files, pipes and signals.
+
+mod binary;
+mod files;
+mod hostile;
+mod inspect;
+mod interrupt;
+mod logits;
+mod model;
+mod run;
+mod synth;
+mod tokenize;
