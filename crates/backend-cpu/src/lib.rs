@@ -21,7 +21,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
 use qwire_kernels::Isa;
-use qwire_model::Shape;
+use qwire_model::{LoadError, Shape};
 
 use bench::Bench;
 use buffers::Buffers;
@@ -46,9 +46,11 @@ struct Reserved {
 
 impl Cpu {
     /// A backend of this many threads that runs code for `isa`.
-    pub fn new(threads: usize, isa: Isa) -> Self {
+    pub fn new(threads: usize, isa: Isa) -> Result<Self, LoadError> {
         let benches = (0..threads).map(|_| Mutex::default()).collect();
-        Self { pool: Pool::new(threads), isa, benches, reserved: None }
+        let pool = Pool::new(threads);
+        let pool = pool.map_err(|error| LoadError(format!("{threads} threads: {error}")))?;
+        Ok(Self { pool, isa, benches, reserved: None })
     }
 
     /// Threads, this one among them.

@@ -40,8 +40,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of this many workers, the caller among them.
-    pub fn new(workers: usize) -> Self {
+    /// A pool of this many workers, the caller among them. Fails where a thread cannot start.
+    pub fn new(workers: usize) -> std::io::Result<Self> {
         assert!(workers > 0, "a pool has a worker");
         let shared = Arc::new(Shared {
             job: Mutex::new(None),
@@ -54,15 +54,14 @@ impl Pool {
             sleep: Mutex::new(()),
             wake: Condvar::new(),
         });
-        let threads = (1..workers)
-            .map(|worker| {
-                let shared = shared.clone();
-                let name = format!("qwire-{worker}");
-                let body = move || shared.serve(worker);
-                std::thread::Builder::new().name(name).spawn(body).expect("a thread can start")
-            })
-            .collect();
-        Self { shared, threads }
+        let mut pool = Self { shared, threads: Vec::new() };
+        for worker in 1..workers {
+            let shared = pool.shared.clone();
+            let name = format!("qwire-{worker}");
+            let body = move || shared.serve(worker);
+            pool.threads.push(std::thread::Builder::new().name(name).spawn(body)?);
+        }
+        Ok(pool)
     }
 
     /// Workers, the caller among them.
@@ -295,7 +294,7 @@ mod tests {
     #[test]
     fn every_task_runs_once_on_any_number_of_workers() {
         for workers in [1, 2, 3, 5] {
-            let pool = Pool::new(workers);
+            let pool = Pool::new(workers).expect("threads start");
             for tasks in [0, 1, 2, 7, 1000] {
                 let mut counts = vec![0; tasks];
                 for _ in 0..20 {
@@ -308,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_grid_covers_its_matrix() {
-        let pool = Pool::new(3);
+        let pool = Pool::new(3).expect("threads start");
         let mut matrix = vec![0.0; 7 * 50];
         let bounds = Bounds { rows: &[0, 3, 3, 7], columns: &[0, 16, 32, 40, 50] };
         pool.grid(&mut matrix, 50, bounds, |_, _, _, rect| {
@@ -321,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2).expect("threads start");
         let job = AssertUnwindSafe(|| pool.run(100, &|_, task| assert!(task != 50, "task 50")));
         assert!(catch_unwind(job).is_err());
         let mut items = [0; 10];
@@ -331,7 +330,7 @@ mod tests {
 
     #[test]
     fn workers_that_slept_wake_up() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2).expect("threads start");
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(5));
             let mut items = [0; 64];

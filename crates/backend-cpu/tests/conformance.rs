@@ -13,7 +13,8 @@ fn check(file: &Arc<File>, name: &str, quantised: bool) {
     for kv in [KvType::F32, KvType::F16] {
         let bounds = if quantised { Bounds::quantised(kv) } else { Bounds::float(kv) };
         for isa in Isa::available() {
-            let result = conformance::run(file, Cpu::new(2, isa), kv, bounds);
+            let result =
+                conformance::run(file, Cpu::new(2, isa).expect("threads start"), kv, bounds);
             assert!(result.is_ok(), "{name} {kv:?} {}: {}", isa.name(), result.unwrap_err());
         }
     }

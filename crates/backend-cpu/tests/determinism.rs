@@ -44,7 +44,8 @@ fn tokens(count: usize, vocab: usize) -> Vec<TokenId> {
 }
 
 fn load(file: &Arc<File>, run: Run, positions: usize) -> Loaded<Cpu> {
-    let backend = Cpu::new(run.threads, Isa::named(run.isa).expect("this processor has it"));
+    let isa = Isa::named(run.isa).expect("this processor has it");
+    let backend = Cpu::new(run.threads, isa).expect("threads start");
     let (rows, sequences) = match run.way {
         Way::Chunks(chunk) => (chunk, 1),
         Way::Beside(others, chunk) => (chunk * (others + 1), others + 1),

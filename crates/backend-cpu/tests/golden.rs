@@ -109,7 +109,11 @@ const QUANTISED: [(&str, f64); 7] = [
 fn float_files_agree_with_transformers_at_every_position() {
     for name in FLOATS {
         let tokens = tokens(model(name));
-        exact(name, &logits(name, Cpu::new(2, Isa::detect()), KvType::F32, &tokens), tokens.len());
+        exact(
+            name,
+            &logits(name, Cpu::new(2, Isa::detect()).expect("threads start"), KvType::F32, &tokens),
+            tokens.len(),
+        );
     }
 }
 
@@ -132,7 +136,8 @@ fn quantised_files_stay_close_to_transformers() {
     println!("file             cosine    >= 0.99   KL, all   KL, sampled   llama.cpp");
     for (name, peer) in QUANTISED {
         let tokens = tokens(model(name));
-        let logits = logits(name, Cpu::new(2, Isa::detect()), KvType::F16, &tokens);
+        let logits =
+            logits(name, Cpu::new(2, Isa::detect()).expect("threads start"), KvType::F16, &tokens);
         let rows = distances(&logits, name, tokens.len());
         let mean = |values: &mut dyn Iterator<Item = f64>| {
             let (sum, n) = values.fold((0.0, 0.0), |(sum, n), value| (sum + value, n + 1.0));

@@ -39,7 +39,7 @@ pub fn load(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Ready, Failure> {
     let (runner, unused) = match device {
-        Device::Cpu { threads, isa } => on(file, Cpu::new(threads, isa), limits, progress)?,
+        Device::Cpu { threads, isa } => on(file, Cpu::new(threads, isa)?, limits, progress)?,
         Device::Reference => on(file, Reference::default(), limits, progress)?,
     };
     Ok(Ready { runner, device: device.to_string(), unused })

@@ -42,17 +42,16 @@ impl Element for f32 {
 }
 
 /// The bits of an f16.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct F16(pub u16);
+pub type F16 = u16;
 
 impl Element for F16 {
     #[inline(always)]
     fn store(x: f32) -> Self {
-        Self(half::f32_to_f16(x))
+        half::f32_to_f16(x)
     }
     #[inline(always)]
     fn load(self) -> f32 {
-        half::f16_to_f32(self.0)
+        half::f16_to_f32(self)
     }
 }
 

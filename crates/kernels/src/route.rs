@@ -17,7 +17,8 @@ pub struct Routing {
 /// Chooses the `used` largest logits (ties to the lower id, NaN last) and weighs them:
 /// e = exp(l - l_max), p = e / S * scale, S the lane sum by expert id over the chosen (or all).
 ///
-/// `choice` receives (expert, weight) by ascending id. False when a weight is not finite.
+/// `choice` receives (expert, weight) by ascending id. False when a logit is NaN or a weight is not
+/// finite: damaged weights must not pass as an expert that is merely never chosen.
 pub fn route(logits: &[f32], routing: Routing, choice: &mut Vec<(u32, f32)>) -> bool {
     choice.clear();
     for (id, logit) in logits.iter().enumerate() {
@@ -47,7 +48,8 @@ pub fn route(logits: &[f32], routing: Routing, choice: &mut Vec<(u32, f32)>) -> 
     for (_, weight) in choice.iter_mut() {
         *weight = *weight / sum * routing.scale;
     }
-    choice.iter().all(|(_, weight)| weight.is_finite())
+    let whole = !logits.iter().any(|logit| logit.is_nan());
+    whole && choice.iter().all(|(_, weight)| weight.is_finite())
 }
 
 #[cfg(test)]
@@ -102,7 +104,8 @@ mod tests {
         let all = run(&[0.0, 1.0, 2.0], 3).0;
         assert_eq!(all.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(run(&[1e30, -1e30, 0.0], 2).0, [(0, 1.0), (2, 0.0)]);
-        assert_eq!(run(&[f32::NAN, 1.0, f32::NAN, 0.0], 2).0[0].0, 1);
+        let (choice, whole) = run(&[f32::NAN, 1.0, f32::NAN, 0.0], 2);
+        assert_eq!((choice[0].0, choice[1].0, whole), (1, 3, false));
         assert!(!run(&[f32::NAN; 4], 2).1);
         assert!(!run(&[f32::INFINITY, 1.0], 2).1);
         let mut choice = Vec::new();

@@ -267,7 +267,8 @@ impl Backend for Reference {
             let sum = if routing.normalised { chosen } else { all };
             let scale = f64::from(routing.scale);
             self.routes[row] = order.iter().map(|id| (*id, weigh(id) / sum * scale)).collect();
-            if self.routes[row].iter().any(|(_, weight)| !weight.is_finite()) {
+            let damaged = logits.iter().any(|logit| logit.is_nan());
+            if damaged || self.routes[row].iter().any(|(_, weight)| !weight.is_finite()) {
                 self.fault(row, layer.index, Phase::Route);
             }
         }
