@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use qwire_kernels::activation::{self, Row};
-use qwire_kernels::pack::Pack;
+use qwire_kernels::tile::pack::Pack;
 use qwire_kernels::tile::{Acts, TOKENS, next_tokens};
 
 /// The form of activations that a matrix reads.

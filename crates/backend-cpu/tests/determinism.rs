@@ -200,7 +200,7 @@ fn dense_full_matrix() {
     full_matrix("dense3-q4_k_m");
 }
 
-/// At hidden 1024 and past two attention blocks: each value of each dimension, not each combination.
+/// At hidden 1024 and past two attention blocks: each value of each dimension at least once.
 fn covering_subset(shape: &str, mix: &str) {
     let shape = synthetic::shape(shape).expect("a shape");
     let mut recipe = Recipe::new(shape, synthetic::mix(mix).expect("a mix"), 11);

@@ -60,8 +60,8 @@ impl Pages {
         self.uses.len()
     }
 
-    /// Makes positions len..len + more writable. A shared page among them is replaced by an own one,
-    /// and (from, to) is returned to be copied. On `Full` nothing has changed.
+    /// Makes positions len..len + more writable. A shared page among them is replaced by an own
+    /// one, and (from, to) is returned to be copied. On `Full` nothing has changed.
     pub fn grow(
         &mut self,
         table: &mut Table,
@@ -170,7 +170,9 @@ mod tests {
         /// Whatever is done, each page is used as often as tables list it, or free; and a page that
         /// is about to be written is listed once.
         #[test]
-        fn pages_are_conserved(steps in prop::collection::vec((0_u8..4, 0_usize..8, 0_usize..200), 1..200)) {
+        fn pages_are_conserved(
+            steps in prop::collection::vec((0_u8..4, 0_usize..8, 0_usize..200), 1..200)
+        ) {
             let mut pool = Pages::new(24);
             let mut tables: Vec<Table> = vec![Table::default()];
             for (what, which, amount) in steps {
@@ -199,7 +201,7 @@ mod tests {
                     _ => {}
                 }
                 let mut uses = vec![0; 24];
-                tables.iter().flat_map(|t| t.pages()).for_each(|page| uses[page.0 as usize] += 1);
+                tables.iter().flat_map(Table::pages).for_each(|page| uses[page.0 as usize] += 1);
                 prop_assert_eq!(&uses, &pool.uses);
                 prop_assert_eq!(pool.free(), uses.iter().filter(|uses| **uses == 0).count());
             }

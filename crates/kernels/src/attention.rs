@@ -1,8 +1,9 @@
 //! Attention of some queries over one key/value head, in fixed blocks of 512 absolute positions.
 //!
 //! ```text
-//! per block, visible keys only:  s_j = sum q_c k_c (fma, c ascending)     m = max s
-//!                                p_j = exp(s_j - m)   l = lane sum p      o = sum p_j v_j (fma, j asc.)
+//! per block, visible keys only:  s_j = sum q_c k_c  (fma, c ascending)    m = max s
+//!                                p_j = exp(s_j - m)                       l = lane sum p
+//!                                o = sum p_j v_j    (fma, j ascending)
 //! fold, blocks ascending:        M' = max(M, m)  a = exp(M - M')  c = exp(m - M')
 //!                                L = fma(c, l, a L)    O = fma(c, o, a O)        out = O / L
 //! ```

@@ -7,8 +7,8 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 
-use crate::pack::View;
 use crate::tile::Sums;
+use crate::tile::pack::View;
 
 /// A kernel: panel, k, activations, [token][row] sums.
 pub(crate) type Kernel<const P: usize> = fn(&[u8], usize, View<'_, P>, &mut Sums);
@@ -136,7 +136,7 @@ macro_rules! kernel_body {
      |$head:ident, $block:ident, $g:ident| $body:block, [$($tokens:literal)*]) => {
         #[allow(unused_imports)] // not every format needs both
         use $crate::lanes::{both, each};
-        use $crate::pack::View;
+        use $crate::tile::pack::View;
         use $crate::quant::QuantFormat;
         use $crate::quant::layout::layout;
         use $crate::tile::Sums;

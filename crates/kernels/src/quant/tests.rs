@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// `golden/blocks/NAME.blocks` and their exact values `NAME.f32`, made with the `gguf` Python package.
+/// `golden/blocks/NAME.blocks` and their exact values `NAME.f32`; see `golden/README.md`.
 #[test]
 fn dequantisation_equals_the_golden_blocks_bit_for_bit() {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/blocks");

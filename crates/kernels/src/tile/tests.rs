@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::activation::{Row, quantise_narrow, quantise_wide};
-use crate::pack::Pack;
 use crate::quant::{FORMATS, Format};
+use crate::tile::pack::Pack;
 
 struct Random(u64);
 

@@ -7,6 +7,7 @@ const MAP: &str = "ARCHITECTURE.md";
 /// What the crates may depend on, and for what. Dependencies of tests are not counted.
 const DEPENDENCIES: &[(&str, &str)] = &[
     ("clap", "the command line and its help"),
+    ("indexmap", "Jinja's dicts keep the order of their keys"),
     ("libm", "exp, log, pow, sin and cos with the same bits everywhere"),
     ("memmap2", "maps the model's file"),
     ("minijinja", "chat templates are Jinja"),
@@ -16,7 +17,6 @@ const DEPENDENCIES: &[(&str, &str)] = &[
     ("serde_json", "JSON, key order preserved"),
     ("sha2", "the checksum that `inspect --check` prints"),
     ("signal-hook", "an interrupt ends the work at its next step"),
-    ("unicode-general-category", "letters, numbers and the rest, as the pre-tokenizer splits"),
     ("unicode-normalization", "NFC, as the official tokenizer"),
     ("unicode-properties", "letters, numbers and the rest, as the pre-tokenizer splits"),
 ];

@@ -1,4 +1,4 @@
-//! MXFP4, 17 bytes: `e:u8 | nibbles[16]`, w = 2^(e - 128) * level[q]; levels are twice the E2M1 ones.
+//! MXFP4, 17 bytes: `e:u8 | nibbles[16]`, w = 2^(e - 128) * level[q]; levels are twice E2M1's.
 
 use super::super::plain::nibbles;
 use super::super::{Block, Field, Kernels, QuantFormat, kernels};

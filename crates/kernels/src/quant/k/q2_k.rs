@@ -45,7 +45,9 @@ impl QuantFormat for Q2K {
 
 kernels! { Q2K, zero None, |head, block, G| {
         let (half, plane) = (G / 4, G % 4);
-        let codes = each!(|j| and(shr(load(block, 320 + 64 * (8 * half + j)), 2 * plane), 0x0303_0303));
+        let codes = each!(|j| {
+            and(shr(load(block, 320 + 64 * (8 * half + j)), 2 * plane), 0x0303_0303)
+        });
         let (d, dmin) = (halves(block, 0), halves(block, 32));
         let packed = [bytes(block, 64 + 32 * G), bytes(block, 80 + 32 * G)];
         let scale = both!(packed, |packed| mul(d, number(and(packed, 15))));

@@ -51,7 +51,8 @@ impl QuantFormat for Q6K {
 kernels! { Q6K, zero Some(5), |head, block, G| {
         let (half, plane) = (G / 4, G % 4);
         let codes = each!(|j| {
-            let low = shr(load(block, 1280 + 64 * (16 * half + 8 * (plane % 2) + j)), 4 * (plane / 2));
+            let at = 1280 + 64 * (16 * half + 8 * (plane % 2) + j);
+            let low = shr(load(block, at), 4 * (plane / 2));
             let high = and(shr(load(block, 256 + 64 * (8 * half + j)), 2 * plane), 0x0303_0303);
             or(and(low, 0x0f0f_0f0f), shl(high, 4))
         });

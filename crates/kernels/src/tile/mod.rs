@@ -11,12 +11,14 @@
 //! ```
 //! Float formats read unquantised activations: acc = fma(w_k, x_k, acc), k ascending.
 
+pub mod pack;
+
 use crate::Isa;
 use crate::activation;
 use crate::isa::{Level, compiled};
 use crate::lanes::Kernel;
-use crate::pack::View;
 use crate::quant::{Block, FloatFormat, QuantFormat, layout};
+use pack::View;
 
 /// Rows in a panel.
 pub const ROWS: usize = 16;
