@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use qwire_kernels::Isa;
 use qwire_kernels::activation;
 use qwire_kernels::attention::{self, Element, Queries};
-use qwire_kernels::exp::silu;
+use qwire_kernels::exp::gate;
 use qwire_kernels::norm;
 use qwire_kernels::rope;
-use qwire_kernels::route::route;
+use qwire_kernels::route::{blend, route};
 use qwire_kernels::tile::ROWS;
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{
@@ -308,8 +308,7 @@ impl Backend for Cpu {
                     layer.up.tile(floor.isa, panel, h, tile, &mut bench.sums);
                     let pairs = h.tiles[tile].clone().map(|pair| pair - groups.bounds[group]);
                     for (pair, (gates, ups)) in pairs.zip(bench.gates.iter().zip(&bench.sums)) {
-                        let m = rect.row(pair)[at..].iter_mut();
-                        m.zip(gates).zip(ups).for_each(|((m, g), u)| *m = silu(*g) * u);
+                        gate(floor.isa, gates, ups, &mut rect.row(pair)[at..]);
                     }
                 }
             }
@@ -340,10 +339,8 @@ impl Backend for Cpu {
                         let panel = (*expert, strip * STRIP + i);
                         layer.down.tile(floor.isa, panel, m, tile, sums);
                         for (pair, sums) in m.tiles[tile].clone().zip(&*sums) {
-                            let weight = groups.weights[pair];
                             let y = &mut y[groups.rows[pair] * width..][at..width];
-                            let y = y.iter_mut().zip(sums);
-                            y.for_each(|(y, acc)| *y = weight.mul_add(*acc, *y));
+                            blend(floor.isa, groups.weights[pair], sums, y);
                         }
                     }
                 }
@@ -438,9 +435,14 @@ fn rotate(floor: &Floor<'_>, b: &mut Buffers, layer: &Layer<Cpu>) {
         for (i, head) in qkv[..q + kv].chunks_exact_mut(d).enumerate() {
             let query = i * d < q;
             if let Some((q_norm, k_norm)) = &layer.head_norms {
-                norm::rms_norm_in_place(head, if query { q_norm } else { k_norm }, shape.eps);
+                norm::rms_norm_in_place(
+                    floor.isa,
+                    head,
+                    if query { q_norm } else { k_norm },
+                    shape.eps,
+                );
             }
-            rope::rotate(head, cos, sin);
+            rope::rotate(floor.isa, head, cos, sin);
             if query {
                 head.iter_mut().for_each(|q| *q *= scale);
             }
@@ -515,7 +517,7 @@ fn choose(
         }
         let logits = y.chunks_exact(experts).zip(routes.chunks_exact_mut(routing.used));
         for ((logits, routes), row) in logits.zip(rows) {
-            if !route(logits, routing, choice) {
+            if !route(floor.isa, logits, routing, choice) {
                 floor.fault(row, layer, Phase::Route);
             }
             routes.copy_from_slice(choice);

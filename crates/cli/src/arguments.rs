@@ -22,7 +22,7 @@ pub struct DeviceArgs {
     #[arg(long, value_name = "NAME")]
     isa: Option<String>,
     /// Tokens of a prompt computed in one step
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 512)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
     chunk: u32,
     /// Storage of keys and values; f32 keeps every bit in twice the memory

@@ -1,5 +1,7 @@
 //! The exponential, and the activation built on it: one polynomial, the same bits everywhere.
 
+use crate::isa::compiled;
+
 /// Above this `exp` is infinite; below [`UNDERFLOW`] it is zero.
 const OVERFLOW: f32 = 88.72;
 const UNDERFLOW: f32 = -87.33;
@@ -53,6 +55,18 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
+compiled! {
+    /// m = silu(g) * u, element by element.
+    pub fn gate(g: &[f32], u: &[f32], m: &mut [f32]) = gate_definition
+}
+
+#[inline(always)]
+fn gate_definition(g: &[f32], u: &[f32], m: &mut [f32]) {
+    for ((m, g), u) in m.iter_mut().zip(g).zip(u) {
+        *m = silu(*g) * u;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +80,19 @@ mod tests {
             worst = worst.max((f64::from(exp(x)) / truth - 1.0).abs());
         }
         assert!(worst < 1.2e-7, "relative error {worst:e}: more than one unit in the last place");
+    }
+
+    #[test]
+    fn gates_have_the_same_bits_on_every_isa() {
+        let g: Vec<f32> = (0..1000).map(|i| (i as f32 - 500.0) * 0.21).collect();
+        let u: Vec<f32> = (0..1000).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
+        let mut expected = vec![0.0; 1000];
+        gate_definition(&g, &u, &mut expected);
+        for isa in crate::Isa::available() {
+            let mut m = vec![0.0; 1000];
+            gate(isa, &g, &u, &mut m);
+            assert!(m.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{isa:?}");
+        }
     }
 
     #[test]

@@ -49,9 +49,13 @@ compiled! {
     pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) -> bool = definition
 }
 
-/// RMS norm of one head in place.
+compiled! {
+    /// RMS norm of one head in place.
+    pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) = in_place_definition
+}
+
 #[inline(always)]
-pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
+fn in_place_definition(x: &mut [f32], weight: &[f32], eps: f32) {
     let ss = sum_of_squares(x);
     let r = 1.0 / (ss / x.len() as f32 + eps).sqrt();
     for (x, w) in x.iter_mut().zip(weight) {
@@ -76,9 +80,11 @@ mod tests {
                 assert!(rms_norm(isa, &x, &w, 1e-6, &mut y));
                 assert!(y.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
             }
-            let mut head = x.clone();
-            rms_norm_in_place(&mut head, &w, 1e-6);
-            assert_eq!(head, expected);
+            for isa in Isa::available() {
+                let mut head = x.clone();
+                rms_norm_in_place(isa, &mut head, &w, 1e-6);
+                assert_eq!(head, expected);
+            }
         }
     }
 

@@ -5,6 +5,8 @@
 
 use std::f64::consts::PI;
 
+use crate::isa::compiled;
+
 /// How positions beyond the training context are mapped into it.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Scaling {
@@ -87,9 +89,14 @@ impl Rope {
     }
 }
 
-/// Rotates one head in place: a' = fma(a, c, -(b s)), b' = fma(b, c, a s).
+compiled! {
+    /// Rotates one head in place.
+    pub fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) = definition
+}
+
+/// a' = fma(a, c, -(b s)), b' = fma(b, c, a s)
 #[inline(always)]
-pub fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+fn definition(head: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (a, b) = head[..2 * cos.len()].split_at_mut(cos.len());
     for (((a, b), c), s) in a.iter_mut().zip(b).zip(cos).zip(sin) {
         let (x, y) = (*a, *b);
@@ -110,7 +117,12 @@ mod tests {
         for position in [0, 1, 511, 262_143] {
             rope.fill(position, &mut cos, &mut sin);
             let mut head = original.clone();
-            rotate(&mut head, &cos, &sin);
+            definition(&mut head, &cos, &sin);
+            for isa in crate::Isa::available() {
+                let mut other = original.clone();
+                rotate(isa, &mut other, &cos, &sin);
+                assert_eq!(other, head, "{isa:?}");
+            }
             let length = |x: &[f32]| x.iter().map(|x| x * x).sum::<f32>();
             assert!((length(&head) / length(&original) - 1.0).abs() < 1e-5);
             assert_eq!(head == original, position == 0);

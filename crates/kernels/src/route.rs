@@ -1,6 +1,7 @@
 //! The router: which experts a row visits, and with what weight.
 
 use crate::exp::exp;
+use crate::isa::compiled;
 use crate::norm::{LANES, fold};
 
 /// How many experts, and how their weights are made.
@@ -14,12 +15,18 @@ pub struct Routing {
     pub scale: f32,
 }
 
-/// Chooses the `used` largest logits (ties to the lower id, NaN last) and weighs them:
-/// e = exp(l - l_max), p = e / S * scale, S the lane sum by expert id over the chosen (or all).
-///
-/// `choice` receives (expert, weight) by ascending id. False when a logit is NaN or a weight is not
-/// finite: damaged weights must not pass as an expert that is merely never chosen.
-pub fn route(logits: &[f32], routing: Routing, choice: &mut Vec<(u32, f32)>) -> bool {
+compiled! {
+    /// Chooses the `used` largest logits (ties to the lower id, NaN last) and weighs them:
+    /// e = exp(l - l_max), p = e / S * scale, S the lane sum by expert id over the chosen (or all).
+    ///
+    /// `choice` receives (expert, weight) by ascending id. False when a logit is NaN or a weight is not
+    /// finite: damaged weights must not pass as an expert that is merely never chosen.
+    pub fn route(logits: &[f32], routing: Routing, choice: &mut Vec<(u32, f32)>) -> bool
+        = definition
+}
+
+#[inline(always)]
+fn definition(logits: &[f32], routing: Routing, choice: &mut Vec<(u32, f32)>) -> bool {
     choice.clear();
     for (id, logit) in logits.iter().enumerate() {
         // Kept in order of preference; a later id never passes an equal earlier one.
@@ -52,6 +59,18 @@ pub fn route(logits: &[f32], routing: Routing, choice: &mut Vec<(u32, f32)>) -> 
     whole && choice.iter().all(|(_, weight)| weight.is_finite())
 }
 
+compiled! {
+    /// y = fma(weight, x, y), element by element: one expert's share of a row.
+    pub fn blend(weight: f32, x: &[f32], y: &mut [f32]) = blend_definition
+}
+
+#[inline(always)]
+fn blend_definition(weight: f32, x: &[f32], y: &mut [f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = weight.mul_add(*x, *y);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,7 +79,16 @@ mod tests {
     fn run(logits: &[f32], used: usize) -> (Vec<(u32, f32)>, bool) {
         let mut choice = Vec::new();
         let routing = Routing { used, normalised: true, scale: 1.0 };
-        let finite = route(logits, routing, &mut choice);
+        let finite = definition(logits, routing, &mut choice);
+        for isa in crate::Isa::available() {
+            let mut other = Vec::new();
+            let whole = route(isa, logits, routing, &mut other);
+            let bits = |choice: &[(u32, f32)]| {
+                choice.iter().map(|(id, weight)| (*id, weight.to_bits())).collect::<Vec<_>>()
+            };
+            assert!(!finite || bits(&other) == bits(&choice), "{isa:?}");
+            assert_eq!(whole, finite);
+        }
         (choice, finite)
     }
 
@@ -110,7 +138,7 @@ mod tests {
         assert!(!run(&[f32::INFINITY, 1.0], 2).1);
         let mut choice = Vec::new();
         let routing = Routing { used: 1, normalised: false, scale: 2.0 };
-        assert!(route(&[0.0, 0.0, 0.0, 0.0], routing, &mut choice));
+        assert!(definition(&[0.0, 0.0, 0.0, 0.0], routing, &mut choice));
         assert_eq!(choice, [(0, 0.5)]);
     }
 }

@@ -84,10 +84,12 @@ impl Layout {
         self.head_bytes(k) + k / self.values * self.part(false)
     }
 
-    /// Interleaves up to sixteen rows of k values.
+    /// Interleaves up to sixteen rows of k values. Padding of the head is left as it is.
     pub fn pack(&self, rows: &[u8], k: usize, panel: &mut [u8]) {
-        panel.fill(0);
         let row_bytes = k / self.values * self.row_block;
+        if rows.len() < row_bytes * ROWS {
+            panel.fill(0);
+        }
         for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
             self.walk(k, lane, |at, place, unit| {
                 panel[place..place + unit].copy_from_slice(&row[at..at + unit]);
