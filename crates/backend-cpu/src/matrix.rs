@@ -62,6 +62,7 @@ impl Matrix {
                 self.format.layout.pack(&floats(weights, first, rows), weights.k, panel);
             }
         });
+        weights.release();
         Ok(memory)
     }
 

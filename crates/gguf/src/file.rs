@@ -93,6 +93,12 @@ impl File {
         &self.shard(tensor).source.bytes()[tensor.start as usize..][..tensor.len_bytes() as usize]
     }
 
+    /// Says that a tensor's bytes will not be read soon, so that its memory is free for others.
+    pub fn release(&self, tensor: &Tensor) {
+        let shard = self.shard(tensor);
+        shard.source.release(tensor.start as usize, tensor.len_bytes() as usize);
+    }
+
     /// An error about a tensor, for checks that only its user can make:
     /// "model.gguf: tensor `x`: `problem` [at byte N]".
     pub fn invalid(&self, tensor: &Tensor, problem: impl fmt::Display) -> Error {

@@ -11,8 +11,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use crate::error::Error;
+
+/// A multiple of every page size in use.
+#[cfg(unix)]
+const PAGE: usize = 64 << 10;
 
 pub(crate) struct Source {
     bytes: Bytes,
@@ -54,6 +60,25 @@ impl Source {
         match &self.bytes {
             Bytes::Mapped(map) => map,
             Bytes::Owned(bytes) => bytes,
+        }
+    }
+
+    /// Says that a part will not be read soon. Its memory is free at once; reading maps it again.
+    pub(crate) fn release(&self, offset: usize, len: usize) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &self.bytes {
+            // Only whole pages inside of the part: its neighbours may be in use.
+            let start = offset.next_multiple_of(PAGE);
+            let end = (offset + len) / PAGE * PAGE;
+            if start < end {
+                // SAFETY: the mapping is shared with the file and never written, so that dropped
+                // pages read the same when they come back.
+                let advised = unsafe {
+                    map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
+                };
+                // Advice that is not taken costs memory, nothing else.
+                let _ = advised;
+            }
         }
     }
 

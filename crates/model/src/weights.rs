@@ -77,6 +77,11 @@ impl Weights {
         self.file.data(&self.tensor)
     }
 
+    /// Says that the bytes will not be read soon: somebody has a copy.
+    pub fn release(&self) {
+        self.file.release(&self.tensor);
+    }
+
     /// Rows `first..first + rows` over all matrices, as bytes.
     pub fn row_bytes(&self, first: usize, rows: usize) -> &[u8] {
         let len = self.format.row_bytes(self.k);
