@@ -6,8 +6,8 @@ use std::arch::x86_64::{
     _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4,
     _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
     _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
-    _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_or_si512,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_mullo_epi32,
+    _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
     _mm512_shuffle_epi8, _mm512_sll_epi32, _mm512_srl_epi32, _mm512_storeu_ps, _mm512_sub_epi32,
     _mm512_xor_si512,
 };
@@ -109,6 +109,11 @@ operations! {
     fn fma(x: F, y: F, z: F) -> F { _mm512_fmadd_ps(x, y, z) }
     /// -x
     fn negate(x: F) -> F { bits(xor(_mm512_castps_si512(x), 0x8000_0000)) }
+    /// Sixteen numbers.
+    fn numbers(lanes: &[f32; ROWS]) -> F {
+        // SAFETY: 64 readable bytes; the load needs no alignment.
+        unsafe { _mm512_loadu_ps(lanes.as_ptr()) }
+    }
     /// The lanes.
     fn store(x: F) -> [f32; ROWS] {
         let mut lanes = [0.0; ROWS];
@@ -125,7 +130,9 @@ operations! {
     }
 }
 
-crate::lanes::shared_parts! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
+super::shared_parts! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
+super::dots_by_dot! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
+super::tiles! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c", [16 / 2 8 / 2 4 / 2 2 / 2] }
 
 /// How far ahead of the block in work memory is asked for.
 const AHEAD: usize = 4096;

@@ -15,8 +15,7 @@ pub mod pack;
 
 use crate::Isa;
 use crate::activation;
-use crate::isa::{Level, compiled};
-use crate::lanes::Kernel;
+use crate::isa::compiled;
 use crate::quant::{Block, FloatFormat, QuantFormat, layout};
 use pack::View;
 
@@ -61,12 +60,8 @@ pub(crate) fn quantised<F: QuantFormat>(
     sums: &mut Sums,
 ) {
     assert_eq!(panel.bytes.len(), layout::layout::<F>().panel_bytes(panel.k), "a whole panel");
-    let kernels = match isa.level() {
-        Level::Avx512 => F::KERNELS.avx512,
-        _ => None,
-    };
-    let (narrow, wide): (Kernel<1>, Kernel<2>) =
-        kernels.unwrap_or((definition::<F, 1>, definition::<F, 2>));
+    let kernels = F::KERNELS.of(isa.level());
+    let (narrow, wide) = kernels.unwrap_or((definition::<F, 1>, definition::<F, 2>));
     match acts {
         Acts::Narrow(x) => narrow(panel.bytes, panel.k, x, sums),
         Acts::Wide(x) => wide(panel.bytes, panel.k, x, sums),
