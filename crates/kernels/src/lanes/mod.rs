@@ -23,10 +23,8 @@ use crate::pack::View;
 use crate::tile::Sums;
 
 #[cfg(target_arch = "x86_64")]
-use {
-    parts::shared_parts,
-    tiles::{dots_by_dot, tiles},
-};
+use {parts::shared_parts, tiles::tiles};
+pub(crate) use tiles::add_group;
 
 /// A kernel: panel, k, activations, [token][row] sums.
 pub(crate) type Kernel<const P: usize> = fn(&[u8], usize, View<'_, P>, &mut Sums);
@@ -81,7 +79,7 @@ macro_rules! unrolled {
     };
     (@ $count:ident, $g:ident, $body:block, $($n:literal)*) => {
         $(if $n < $count {
-            const $g: usize = $n % $count;
+            const $g: usize = if $n < $count { $n } else { 0 };
             $body
         })*
     };
@@ -90,17 +88,17 @@ pub(crate) use unrolled;
 
 /// The kernels of a format from its group: `zero` is the logarithm of the zero point.
 macro_rules! kernels {
-    ($format:ident, bits $bits:literal, zero $zero:expr,
+    ($format:ident, bits $bits:literal, zero $zero:expr, direct $direct:literal,
      |$head:ident, $block:ident, $g:ident| $body:block) => {
         $crate::lanes::kernels! { @
             [avx2 Avx2 "avx2,fma,f16c"]
             [avx_vnni AvxVnni "avxvnni,avx2,fma,f16c"]
             [avx512 Avx512 "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"]
-            $format, $bits, $zero, |$head, $block, $g| $body
+            $format, $bits, $zero, $direct, |$head, $block, $g| $body
         }
     };
     (@ $([$isa:ident $level:ident $features:literal])*
-     $format:ident, $bits:literal, $zero:expr,
+     $format:ident, $bits:literal, $zero:expr, $direct:literal,
      |$head:ident, $block:ident, $g:ident| $body:block) => {
         $(#[cfg(target_arch = "x86_64")]
         mod $isa {
@@ -108,7 +106,7 @@ macro_rules! kernels {
             #[allow(clippy::wildcard_imports)]
             use $crate::lanes::$isa::*;
             $crate::lanes::kernel_body! {
-                $features, $format, $bits, $zero, |$head, $block, $g| $body
+                $features, $format, $bits, $zero, $direct, |$head, $block, $g| $body
             }
         })*
 
@@ -122,7 +120,7 @@ pub(crate) use kernels;
 
 /// What [`kernels!`] puts into the module of one instruction set.
 macro_rules! kernel_body {
-    ($features:literal, $format:ident, $bits:literal, $zero:expr,
+    ($features:literal, $format:ident, $bits:literal, $zero:expr, $direct:literal,
      |$head:ident, $block:ident, $g:ident| $body:block) => {
         #[allow(unused_imports)] // not every format needs both
         use $crate::lanes::{both, each};
@@ -138,6 +136,8 @@ macro_rules! kernel_body {
         const GROUPS: usize = $format::BLOCK / 32;
         const BITS: usize = dot_class($bits);
         const ZERO: Option<usize> = $zero;
+        /// Codes of 8 bits may be multiplied without their zero point.
+        const FIRST: Option<usize> = if CENTRED && BITS == 8 { None } else { ZERO };
 
         type Group = Unpacked<SCALES, BIASES>;
 
@@ -174,8 +174,8 @@ macro_rules! kernel_body {
                 prefetch(block);
                 $crate::lanes::unrolled!(GROUPS, G => {
                     let group = group::<G>(head, block);
-                    add_group::<1, 1, P, SCALES, BIASES, BITS>(
-                        &group, ZERO, x, b * GROUPS + G, &mut acc,
+                    $crate::lanes::add_group!(
+                        1 / 1, P, SCALES, BIASES, BITS, &group, FIRST, x, b * GROUPS + G, acc
                     )
                 });
             }
@@ -203,7 +203,7 @@ macro_rules! kernel_body {
             // SAFETY: kernels are reached only through an `Isa` that this processor has.
             unsafe {
                 match x.tokens {
-                    1 => one(panel, k, x, sums),
+                    1 if $direct => one(panel, k, x, sums),
                     _ => many::<P, SCALES, BIASES, BITS>(slab, ZERO, panel, k, x, sums),
                 }
                 if !x.outliers.is_empty() {
