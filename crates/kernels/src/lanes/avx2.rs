@@ -29,7 +29,16 @@ macro_rules! twice {
     ($pair:expr, |$x:ident| $e:expr) => {{
         let pair = $pair;
         let (low, high) = (pair[0], pair[1]);
-        [{ let $x = low; $e }, { let $x = high; $e }]
+        [
+            {
+                let $x = low;
+                $e
+            },
+            {
+                let $x = high;
+                $e
+            },
+        ]
     }};
 }
 
@@ -223,3 +232,6 @@ const AHEAD: usize = 4096;
 
 /// Tiles with so many times more tokens than run side by side loop over them.
 const LOOPED: usize = 2;
+
+/// Most tokens that are multiplied while weights unpack.
+pub(crate) const DIRECT_MOST: usize = 1;

@@ -129,7 +129,7 @@ operations! {
 }
 
 super::shared_parts! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
-super::tiles! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c", [16 => 16 / 2 8 => 8 / 2 4 => 4 / 2 2 => 2 / 2 1 => 1 / 1] }
+super::tiles! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c", [16 => 16 / 4 8 => 8 / 4 4 => 4 / 4 2 => 2 / 2 1 => 1 / 1] }
 
 /// How far ahead of the block in work memory is asked for.
 const AHEAD: usize = 4096;
@@ -170,3 +170,6 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
 
 /// Tiles with so many times more tokens than run side by side loop over them.
 const LOOPED: usize = 99;
+
+/// Most tokens that are multiplied while weights unpack.
+pub(crate) const DIRECT_MOST: usize = 4;

@@ -50,3 +50,6 @@ pub(crate) fn close(_sum: I, part: I) -> I {
 
 /// Tiles with so many times more tokens than run side by side loop over them.
 const LOOPED: usize = 2;
+
+/// Most tokens that are multiplied while weights unpack.
+pub(crate) const DIRECT_MOST: usize = 1;
