@@ -3,11 +3,10 @@
 //! Each instruction set has a module with the same few operations on `I` (sixteen i32, or sixteen
 //! times four bytes) and `F` (sixteen f32). [`kernels!`] compiles a format's way of unpacking a
 //! group of 32 codes, and the loop around it, against each of them.
-
 //!
-//! A few tokens are multiplied while weights of a common format unpack. More of them share what is unpacked: a slab of
-//! eight groups, which then meets every token of the tile. Slabs look the same for every format, so
-//! that the loop over tokens, in [`tiles`], is compiled once for all of them.
+//! A few tokens are multiplied while weights of a common format unpack. More of them share what is
+//! unpacked: a slab of eight groups, which then meets every token of the tile. Slabs look the same
+//! for every format, so that the loop over tokens, in [`tiles`], is compiled once for all of them.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -15,13 +14,18 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx_vnni;
+mod heads;
 mod parts;
 mod tiles;
 
+use crate::Isa;
+use crate::attention::F16;
 use crate::isa::Level;
 use crate::pack::View;
 use crate::tile::Sums;
 
+use heads::heads;
+pub(crate) use heads::{TOGETHER, score, weigh};
 pub(crate) use tiles::add_group;
 #[cfg(target_arch = "x86_64")]
 use {parts::shared_parts, tiles::tiles};
@@ -40,6 +44,23 @@ impl Kernels {
     /// Those of one instruction set.
     pub(crate) fn of(&self, level: Level) -> Option<Pair> {
         self.0.iter().find(|(known, _)| *known == level).map(|(_, pair)| *pair)
+    }
+}
+
+/// Converts as many values as an operation of the instruction set can, from the first on; says how
+/// many.
+#[cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
+pub(crate) fn widen(isa: Isa, from: &[F16], to: &mut [f32]) -> usize {
+    match isa.level() {
+        Level::Scalar => 0,
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this Isa exists only on processors with these features.
+        Level::Avx512 => unsafe { avx512::widen(from, to) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 | Level::AvxVnni => unsafe { avx2::widen(from, to) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => 0,
     }
 }
 
