@@ -225,6 +225,7 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
     add_pairs(part, pairs(magnitude(centred), signed_by(x, centred)))
 }
 
+super::floats! { "avx2,fma,f16c", [4 2 1] }
 super::heads! { "avx2,fma,f16c" }
 super::shared_parts! { "avx2,fma,f16c" }
 super::tiles! { "avx2,fma,f16c", [16 | 8 | 4 => 16 / 4 2 => 2 / 2 1 => 1 / 1] }

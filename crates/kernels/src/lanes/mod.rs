@@ -14,6 +14,7 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx_vnni;
+mod floats;
 mod heads;
 mod parts;
 mod tiles;
@@ -22,11 +23,12 @@ use crate::Isa;
 use crate::attention::F16;
 use crate::isa::Level;
 use crate::pack::View;
-use crate::tile::Sums;
+use crate::quant::FloatFormat;
+use crate::tile::{self, Panel, Sums};
 
-use heads::heads;
 pub(crate) use heads::{TOGETHER, score, weigh};
 pub(crate) use tiles::add_group;
+use {floats::floats, heads::heads};
 #[cfg(target_arch = "x86_64")]
 use {parts::shared_parts, tiles::tiles};
 
@@ -61,6 +63,27 @@ pub(crate) fn widen(isa: Isa, from: &[F16], to: &mut [f32]) -> usize {
         Level::Avx2 | Level::AvxVnni => unsafe { avx2::widen(from, to) },
         #[cfg(not(target_arch = "x86_64"))]
         _ => 0,
+    }
+}
+
+/// Float weights with float activations.
+#[allow(unsafe_code)]
+pub(crate) fn float_tile<W: FloatFormat>(
+    isa: Isa,
+    panel: Panel<'_>,
+    tokens: &[&[f32]],
+    sums: &mut Sums,
+) {
+    match isa.level() {
+        Level::Scalar => tile::float_definition::<W>(panel, tokens, sums),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this Isa exists only on processors with these features.
+        Level::Avx512 => unsafe { avx512::float_panel::<W>(panel.bytes, panel.k, tokens, sums) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        _ => unsafe { avx2::float_panel::<W>(panel.bytes, panel.k, tokens, sums) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => unreachable!("it is not on this processor"),
     }
 }
 
