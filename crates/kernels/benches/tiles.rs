@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use qwire_kernels::Isa;
 use qwire_kernels::activation::{Row, quantise_narrow, quantise_wide};
-use qwire_kernels::pack::Pack;
 use qwire_kernels::quant::{FORMATS, Format};
+use qwire_kernels::tile::pack::Pack;
 use qwire_kernels::tile::{Acts, Panel, ROWS, TOKENS};
 
 const K: usize = 2048;

@@ -31,6 +31,9 @@ pub struct Outlier {
     pub x: f32,
 }
 
+/// 1.5 * 2^23
+const ROUNDER: f32 = 12_582_912.0;
+
 /// An outlier is more than this many times as large as any other of its block.
 const OUTLIER: f32 = 4.0;
 
@@ -80,7 +83,7 @@ fn definition<const P: usize>(x: &[f32], row: &mut Row<P>) {
     assert_eq!(x.len(), row.planes[0].len(), "a row of another length");
     row.outliers.clear();
     let mut codes = [0_i32; BLOCK];
-    for (at, x) in x.chunks_exact(BLOCK).enumerate() {
+    for (at, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
         let (d, outlier) = quantise_block::<P>(x, &mut codes);
         row.d[at] = d;
         if let Some(i) = outlier {
@@ -90,10 +93,12 @@ fn definition<const P: usize>(x: &[f32], row: &mut Row<P>) {
         for (i, codes) in codes.chunks_exact(SUM).enumerate() {
             row.sums[at * BLOCK / SUM + i] = codes.iter().sum();
         }
-        for (i, code) in codes.iter().enumerate() {
-            let high = if P == 1 { 0 } else { (code + 64) >> 7 };
-            row.planes[0][at * BLOCK + i] = if P == 1 { *code as i8 } else { high as i8 };
-            row.planes[P - 1][at * BLOCK + i] = (code - 128 * high) as i8;
+        for (p, plane) in row.planes.iter_mut().enumerate() {
+            let plane = &mut plane.as_chunks_mut::<BLOCK>().0[at];
+            for (byte, code) in plane.iter_mut().zip(codes) {
+                let high = if P == 1 { 0 } else { (code + 64) >> 7 };
+                *byte = (if p + 1 == P { code - 128 * high } else { high }) as i8;
+            }
         }
     }
 }
@@ -101,7 +106,10 @@ fn definition<const P: usize>(x: &[f32], row: &mut Row<P>) {
 /// q = rne(x * (MAX / amax)); returns d = amax / MAX, and the place of the outlier. The outlier's
 /// own code is meaningless.
 #[inline(always)]
-fn quantise_block<const P: usize>(x: &[f32], codes: &mut [i32]) -> (f32, Option<usize>) {
+fn quantise_block<const P: usize>(
+    x: &[f32; BLOCK],
+    codes: &mut [i32; BLOCK],
+) -> (f32, Option<usize>) {
     // The integer order of magnitudes is the float order, and puts NaN on top.
     let magnitude = |x: &f32| x.to_bits() & 0x7fff_ffff;
     let top = x.iter().map(magnitude).max().unwrap_or(0);
@@ -126,8 +134,9 @@ fn quantise_block<const P: usize>(x: &[f32], codes: &mut [i32]) -> (f32, Option<
     }
     let inverse = largest(P) / amax;
     for (code, x) in codes.iter_mut().zip(x) {
-        // 1.5 * 2^23 rounds to the nearest integer, ties to even. An outlier may overflow.
-        *code = ((x * inverse + 12_582_912.0) - 12_582_912.0) as i32;
+        // 1.5 * 2^23 rounds to the nearest integer, ties to even, which is then the low bits. An
+        // outlier may overflow.
+        *code = (x * inverse + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits()) as i32;
     }
     (amax / largest(P), outlier)
 }

@@ -13,7 +13,8 @@
 
 use crate::exp::exp;
 use crate::half;
-use crate::isa::compiled;
+use crate::isa::{Isa, compiled};
+use crate::lanes::{self, TOGETHER};
 use crate::norm::{LANES, fold};
 
 /// Positions in a page.
@@ -29,6 +30,11 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
     fn store(x: f32) -> Self;
     /// The stored value, exact.
     fn load(self) -> f32;
+    /// Stored values, exact, one after the other.
+    fn widen(isa: Isa, from: &[Self], to: &mut [f32]) {
+        let _ = isa;
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.load());
+    }
 }
 
 impl Element for f32 {
@@ -54,6 +60,10 @@ impl Element for F16 {
     fn load(self) -> f32 {
         half::f16_to_f32(self)
     }
+    fn widen(isa: Isa, from: &[Self], to: &mut [f32]) {
+        let done = lanes::widen(isa, from, to);
+        to[done..].iter_mut().zip(&from[done..]).for_each(|(to, from)| *to = from.load());
+    }
 }
 
 /// The cache of one key/value head, seen through one sequence's pages.
@@ -75,11 +85,11 @@ impl<'a, E> Head<'a, E> {
         &self.keys[(page * PAGE + position % PAGE / TILE * TILE) * d..][..TILE * d]
     }
 
-    /// The value of a position: [d].
+    /// The values of the sixteen positions of a tile: [TILE, d].
     #[inline(always)]
-    fn value(&self, position: usize, d: usize) -> &'a [E] {
+    fn values(&self, position: usize, d: usize) -> &'a [E] {
         let page = self.table[position / PAGE] as usize;
-        &self.values[(page * PAGE + position % PAGE) * d..][..d]
+        &self.values[(page * PAGE + position % PAGE / TILE * TILE) * d..][..TILE * d]
     }
 }
 
@@ -118,15 +128,27 @@ struct Fold {
 /// Buffers of one thread, reused.
 #[derive(Default)]
 pub struct Scratch {
-    wide: Vec<f32>,   // [d, TILE]: a tile of keys, or one value, as f32
+    wide: Vec<f32>,   // [d, TILE] or [TILE, d]: a tile of keys, or of values, as f32
     scores: Vec<f32>, // [n, BLOCK]
     sums: Vec<f32>,   // [n, d]
     folds: Vec<Fold>, // [n]
 }
 
+/// out [n, d]: the attended values.
+pub fn attend<E: Element>(
+    isa: Isa,
+    queries: Queries<'_>,
+    head: Head<'_, E>,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) {
+    compiled_attend(isa, isa, queries, head, scratch, out);
+}
+
 compiled! {
-    /// out [n, d]: the attended values.
-    pub fn attend<E: Element>(
+    /// The definition knows its instruction set, for what has an operation of its own there.
+    pub fn compiled_attend<E: Element>(
+        of: Isa,
         queries: Queries<'_>,
         head: Head<'_, E>,
         scratch: &mut Scratch,
@@ -136,6 +158,7 @@ compiled! {
 
 #[inline(always)]
 fn definition<E: Element>(
+    isa: Isa,
     queries: Queries<'_>,
     head: Head<'_, E>,
     scratch: &mut Scratch,
@@ -151,7 +174,7 @@ fn definition<E: Element>(
     for start in (0..end).step_by(BLOCK) {
         let seen = |i: usize| queries.visible[i].saturating_sub(start).min(BLOCK);
         let width = BLOCK.min(end - start);
-        score(queries, head, start, width, scratch);
+        score(isa, queries, head, start, width, scratch);
         for (i, fold) in scratch.folds.iter_mut().enumerate() {
             if seen(i) > 0 {
                 let (top, mass) = soften(&mut scratch.scores[i * BLOCK..][..seen(i)]);
@@ -162,7 +185,7 @@ fn definition<E: Element>(
                 };
             }
         }
-        weigh(queries, head, start, width, scratch);
+        weigh(isa, queries, head, start, width, scratch);
         for i in (0..n).filter(|i| seen(*i) > 0) {
             let fold = scratch.folds[i];
             let (out, sums) = (&mut out[i * d..][..d], &scratch.sums[i * d..][..d]);
@@ -185,6 +208,7 @@ fn definition<E: Element>(
 /// s_j for every query and every position of the block, visible or not.
 #[inline(always)]
 fn score<E: Element>(
+    isa: Isa,
     queries: Queries<'_>,
     head: Head<'_, E>,
     start: usize,
@@ -192,21 +216,23 @@ fn score<E: Element>(
     scratch: &mut Scratch,
 ) {
     let d = queries.d;
+    let Scratch { wide, scores, .. } = scratch;
     for at in (0..width).step_by(TILE) {
-        for (wide, k) in scratch.wide.iter_mut().zip(head.tile(start + at, d)) {
-            *wide = k.load();
-        }
-        for (i, q) in queries.q.chunks_exact(d).enumerate() {
-            if queries.visible[i] <= start + at {
+        E::widen(isa, head.tile(start + at, d), &mut wide[..TILE * d]);
+        for first in (0..queries.visible.len()).step_by(TOGETHER) {
+            let n = TOGETHER.min(queries.visible.len() - first);
+            let visible = &queries.visible[first..first + n];
+            if visible.iter().all(|visible| *visible <= start + at) {
                 continue;
             }
-            let mut s = [0.0_f32; TILE];
-            for (q, k) in q.iter().zip(scratch.wide.chunks_exact(TILE)) {
-                for (s, k) in s.iter_mut().zip(k) {
-                    *s = q.mul_add(*k, *s);
-                }
+            // Missing queries repeat the last, and are not written.
+            let q: [&[f32]; TOGETHER] =
+                std::array::from_fn(|i| &queries.q[(first + i.min(n - 1)) * d..][..d]);
+            let mut s = [[0.0_f32; TILE]; TOGETHER];
+            lanes::score(isa, q, wide[..TILE * d].as_chunks().0, &mut s);
+            for (i, s) in s[..n].iter().enumerate() {
+                scores[(first + i) * BLOCK + at..][..TILE].copy_from_slice(s);
             }
-            scratch.scores[i * BLOCK + at..][..TILE].copy_from_slice(&s);
         }
     }
 }
@@ -214,13 +240,27 @@ fn score<E: Element>(
 /// Scores to p_j = exp(s_j - m), in place; returns m and the lane sum of p.
 #[inline(always)]
 fn soften(scores: &mut [f32]) -> (f32, f32) {
-    let top = scores.iter().fold(f32::NEG_INFINITY, |top, s| if *s > top { *s } else { top });
+    let (chunks, rest) = scores.as_chunks_mut::<LANES>();
+    let mut tops = [f32::NEG_INFINITY; LANES];
+    for scores in &*chunks {
+        for (top, s) in tops.iter_mut().zip(scores) {
+            *top = if *s > *top { *s } else { *top };
+        }
+    }
+    // The largest does not depend on order: equal ones differ at most in the sign of zero, which
+    // no exponential sees.
+    let all = tops.iter().chain(&*rest);
+    let top = all.fold(f32::NEG_INFINITY, |top, s| if *s > top { *s } else { top });
     let mut lanes = [0.0; LANES];
-    for scores in scores.chunks_mut(LANES) {
+    for scores in chunks {
         for (lane, s) in lanes.iter_mut().zip(scores) {
             *s = exp(*s - top);
             *lane += *s;
         }
+    }
+    for (lane, s) in lanes.iter_mut().zip(rest) {
+        *s = exp(*s - top);
+        *lane += *s;
     }
     (top, fold(lanes))
 }
@@ -235,6 +275,7 @@ fn refold(fold: Fold, top: f32, mass: f32) -> Fold {
 /// o = sum p_j v_j over the visible positions of the block, j ascending.
 #[inline(always)]
 fn weigh<E: Element>(
+    isa: Isa,
     queries: Queries<'_>,
     head: Head<'_, E>,
     start: usize,
@@ -242,20 +283,14 @@ fn weigh<E: Element>(
     scratch: &mut Scratch,
 ) {
     let d = queries.d;
-    scratch.sums.fill(0.0);
-    for at in 0..width {
-        let value = &mut scratch.wide[..d];
-        for (wide, v) in value.iter_mut().zip(head.value(start + at, d)) {
-            *wide = v.load();
-        }
-        for (i, sums) in scratch.sums.chunks_exact_mut(d).enumerate() {
-            if queries.visible[i] <= start + at {
-                continue;
-            }
-            let p = scratch.scores[i * BLOCK + at];
-            for (o, v) in sums.iter_mut().zip(&*value) {
-                *o = p.mul_add(*v, *o);
-            }
+    let Scratch { wide, scores, sums, .. } = scratch;
+    sums.fill(0.0);
+    for at in (0..width).step_by(TILE) {
+        E::widen(isa, head.values(start + at, d), &mut wide[..TILE * d]);
+        for (i, sums) in sums.chunks_exact_mut(d).enumerate() {
+            let seen = queries.visible[i].saturating_sub(start + at).min(TILE);
+            let p = &scores[i * BLOCK + at..][..seen];
+            lanes::weigh(isa, p, wide, sums);
         }
     }
 }
@@ -263,7 +298,6 @@ fn weigh<E: Element>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Isa;
 
     const D: usize = 64;
 

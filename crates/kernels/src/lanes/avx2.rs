@@ -16,6 +16,7 @@ use std::arch::x86_64::{
     _mm256_sub_epi32, _mm256_xor_si256,
 };
 
+use crate::attention::F16;
 use crate::tile::ROWS;
 
 /// Sixteen i32, or sixteen times four bytes.
@@ -224,6 +225,8 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
     add_pairs(part, pairs(magnitude(centred), signed_by(x, centred)))
 }
 
+super::floats! { "avx2,fma,f16c", [4 2 1] }
+super::heads! { "avx2,fma,f16c" }
 super::shared_parts! { "avx2,fma,f16c" }
 super::tiles! { "avx2,fma,f16c", [16 | 8 | 4 => 16 / 4 2 => 2 / 2 1 => 1 / 1] }
 
@@ -235,3 +238,17 @@ const LOOPED: usize = 2;
 
 /// Most tokens that are multiplied while weights unpack.
 pub(crate) const DIRECT_MOST: usize = 1;
+
+/// The values of whole vectors of f16; says how many.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn widen(from: &[F16], to: &mut [f32]) -> usize {
+    let (from, to) = (from.as_chunks::<8>().0, to.as_chunks_mut::<8>().0);
+    for (from, to) in from.iter().zip(&mut *to) {
+        // SAFETY: 16 readable and 32 writable bytes, without need of alignment.
+        unsafe {
+            let half = _mm_loadu_si128(from.as_ptr().cast());
+            _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(half));
+        }
+    }
+    from.len().min(to.len()) * 8
+}

@@ -12,6 +12,7 @@ use std::arch::x86_64::{
     _mm512_xor_si512,
 };
 
+use crate::attention::F16;
 use crate::tile::ROWS;
 
 /// Sixteen i32, or sixteen times four bytes.
@@ -128,6 +129,8 @@ operations! {
     }
 }
 
+super::floats! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c", [8 4 2 1] }
+super::heads! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
 super::shared_parts! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
 super::tiles! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c", [16 => 16 / 4 8 => 8 / 4 4 => 4 / 4 2 => 2 / 2 1 => 1 / 1] }
 
@@ -173,3 +176,17 @@ const LOOPED: usize = 99;
 
 /// Most tokens that are multiplied while weights unpack.
 pub(crate) const DIRECT_MOST: usize = 4;
+
+/// The values of whole vectors of f16; says how many.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(crate) fn widen(from: &[F16], to: &mut [f32]) -> usize {
+    let (from, to) = (from.as_chunks::<ROWS>().0, to.as_chunks_mut::<ROWS>().0);
+    for (from, to) in from.iter().zip(&mut *to) {
+        // SAFETY: 32 readable and 64 writable bytes, without need of alignment.
+        unsafe {
+            let half = _mm256_loadu_si256(from.as_ptr().cast());
+            _mm512_storeu_ps(to.as_mut_ptr(), _mm512_cvtph_ps(half));
+        }
+    }
+    from.len().min(to.len()) * ROWS
+}

@@ -3,11 +3,10 @@
 //! Each instruction set has a module with the same few operations on `I` (sixteen i32, or sixteen
 //! times four bytes) and `F` (sixteen f32). [`kernels!`] compiles a format's way of unpacking a
 //! group of 32 codes, and the loop around it, against each of them.
-
 //!
-//! A few tokens are multiplied while weights of a common format unpack. More of them share what is unpacked: a slab of
-//! eight groups, which then meets every token of the tile. Slabs look the same for every format, so
-//! that the loop over tokens, in [`tiles`], is compiled once for all of them.
+//! A few tokens are multiplied while weights of a common format unpack. More of them share what is
+//! unpacked: a slab of eight groups, which then meets every token of the tile. Slabs look the same
+//! for every format, so that the loop over tokens, in [`tiles`], is compiled once for all of them.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -15,14 +14,21 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx_vnni;
+mod floats;
+mod heads;
 mod parts;
 mod tiles;
 
+use crate::Isa;
+use crate::attention::F16;
 use crate::isa::Level;
-use crate::tile::Sums;
+use crate::quant::FloatFormat;
 use crate::tile::pack::View;
+use crate::tile::{self, Panel, Sums};
 
+pub(crate) use heads::{TOGETHER, score, weigh};
 pub(crate) use tiles::add_group;
+use {floats::floats, heads::heads};
 #[cfg(target_arch = "x86_64")]
 use {parts::shared_parts, tiles::tiles};
 
@@ -40,6 +46,44 @@ impl Kernels {
     /// Those of one instruction set.
     pub(crate) fn of(&self, level: Level) -> Option<Pair> {
         self.0.iter().find(|(known, _)| *known == level).map(|(_, pair)| *pair)
+    }
+}
+
+/// Converts as many values as an operation of the instruction set can, from the first on; says how
+/// many.
+#[cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
+pub(crate) fn widen(isa: Isa, from: &[F16], to: &mut [f32]) -> usize {
+    match isa.level() {
+        Level::Scalar => 0,
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this Isa exists only on processors with these features.
+        Level::Avx512 => unsafe { avx512::widen(from, to) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 | Level::AvxVnni => unsafe { avx2::widen(from, to) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => 0,
+    }
+}
+
+/// Float weights with float activations.
+#[allow(unsafe_code)]
+pub(crate) fn float_tile<W: FloatFormat>(
+    isa: Isa,
+    panel: Panel<'_>,
+    tokens: &[&[f32]],
+    sums: &mut Sums,
+) {
+    match isa.level() {
+        Level::Scalar => tile::float_definition::<W>(panel, tokens, sums),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this Isa exists only on processors with these features.
+        Level::Avx512 => unsafe { avx512::float_panel::<W>(panel.bytes, panel.k, tokens, sums) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        _ => unsafe { avx2::float_panel::<W>(panel.bytes, panel.k, tokens, sums) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => unreachable!("it is not on this processor"),
     }
 }
 
@@ -86,7 +130,7 @@ macro_rules! unrolled {
 }
 pub(crate) use unrolled;
 
-/// The kernels of a format from its group. `bits` is the width of its codes, `zero` the logarithm of
+/// The kernels of a format from its group. `bits`: the width of its codes; `zero`: the logarithm of
 /// the zero point, `direct` the most tokens that are worth a loop of their own, without a slab.
 macro_rules! kernels {
     ($format:ident, bits $bits:literal, zero $zero:expr, direct $direct:literal,

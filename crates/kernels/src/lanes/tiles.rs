@@ -60,8 +60,8 @@ macro_rules! add_group {
 pub(crate) use add_group;
 
 /// Declares it with the instruction set's features, for each `tokens => most / together`: how many
-/// tokens are in a tile, for how many it has room, and how many of them run side by side. A tile with
-/// just its most tokens keeps their sums in registers, and a smaller one loops over them.
+/// tokens are in a tile, for how many it has room, and how many of them run side by side. A tile
+/// with just its most tokens keeps their sums in registers, and a smaller one loops over them.
 macro_rules! tiles {
     ($features:literal, [$($($tokens:literal)|+ => $most:literal / $together:literal)*]) => {
         use $crate::tile::pack::View;
@@ -76,6 +76,9 @@ macro_rules! tiles {
         }
 
         /// Unpacks the eight groups from the given one on: panel, k, group.
+        ///
+        /// # Safety
+        /// The processor has the instruction set of this module.
         type Slab<const SCALES: usize, const BIASES: usize> =
             unsafe fn(&[u8], usize, usize, &mut [Unpacked<SCALES, BIASES>; 8]);
 

@@ -15,7 +15,7 @@ pub mod pack;
 
 use crate::Isa;
 use crate::activation;
-use crate::isa::compiled;
+use crate::lanes;
 use crate::quant::{Block, FloatFormat, QuantFormat, layout};
 use pack::View;
 
@@ -72,7 +72,7 @@ pub(crate) fn quantised<F: QuantFormat>(
 /// One float format.
 pub(crate) fn float<F: FloatFormat>(isa: Isa, panel: Panel<'_>, acts: Acts<'_>, sums: &mut Sums) {
     match acts {
-        Acts::Float(tokens) => float_tile::<F>(isa, panel, tokens, sums),
+        Acts::Float(tokens) => lanes::float_tile::<F>(isa, panel, tokens, sums),
         _ => panic!("{} weights read float activations", F::NAME),
     }
 }
@@ -125,33 +125,19 @@ fn weight<F: QuantFormat>(row: &[u8], index: usize) -> f32 {
     if F::BIASED { w + block.bias[i / F::GROUP] } else { w }
 }
 
-compiled! {
-    /// Float weights and activations.
-    pub fn float_tile<F: FloatFormat>(panel: Panel<'_>, tokens: &[&[f32]], sums: &mut Sums)
-        = float_definition::<F>
-}
-
-/// Rows are lanes, and four tokens share each weight, so that 64 chains of fma run side by side.
-#[inline(always)]
-fn float_definition<F: FloatFormat>(panel: Panel<'_>, tokens: &[&[f32]], sums: &mut Sums) {
-    const TOGETHER: usize = 4;
-    for (tokens, sums) in tokens.chunks(TOGETHER).zip(sums.chunks_mut(TOGETHER)) {
-        // Missing tokens repeat the first, and are not written.
-        let x: [&[f32]; TOGETHER] =
-            std::array::from_fn(|t| &tokens.get(t).unwrap_or(&tokens[0])[..panel.k]);
-        let mut acc = [[0.0_f32; ROWS]; TOGETHER];
-        for (k, weights) in panel.bytes.chunks_exact(ROWS * F::BYTES).enumerate() {
-            let mut w = [0.0; ROWS];
-            for (w, bytes) in w.iter_mut().zip(weights.chunks_exact(F::BYTES)) {
-                *w = F::value(bytes);
-            }
-            for (acc, x) in acc.iter_mut().zip(x) {
-                for (acc, w) in acc.iter_mut().zip(w) {
-                    *acc = w.mul_add(x[k], *acc);
-                }
+/// Float weights with float activations, token by token.
+pub(crate) fn float_definition<F: FloatFormat>(
+    panel: Panel<'_>,
+    tokens: &[&[f32]],
+    sums: &mut Sums,
+) {
+    for (x, sums) in tokens.iter().zip(sums) {
+        *sums = [0.0; ROWS];
+        for (x, weights) in x[..panel.k].iter().zip(panel.bytes.chunks_exact(ROWS * F::BYTES)) {
+            for (acc, bytes) in sums.iter_mut().zip(weights.chunks_exact(F::BYTES)) {
+                *acc = F::value(bytes).mul_add(*x, *acc);
             }
         }
-        sums.iter_mut().zip(acc).take(tokens.len()).for_each(|(sums, acc)| *sums = acc);
     }
 }
 
