@@ -41,7 +41,7 @@ fn main() {
                 }
                 let bytes = HEADS * len * D * 2 * size_of::<F16>();
                 println!(
-                    "{:9} {len:6} positions, {rows} rows: {:.3} ms, {:.1} GB/s, {:.0} Gflop/s a layer",
+                    "{:9} {len:6} positions, {rows} rows: {:.3} ms, {:.1} GB/s, {:.0} Gflop/s",
                     isa.name(),
                     best * 1e3,
                     bytes as f64 / best / 1e9,
