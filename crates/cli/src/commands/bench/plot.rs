@@ -118,7 +118,7 @@ fn panel(out: &mut String, top: f64, title: &str, curves: &[Curve]) {
         let y = axes.y(value);
         let colour = if row == 0 { "#888" } else { "#e4e4e4" };
         line(out, (LEFT, y), (RIGHT, y), colour);
-        let digits = if step < 1.0 { 1 } else { 0 };
+        let digits = usize::from(step < 1.0);
         text(out, (LEFT - 8.0, y + 4.0), "end", 11.0, &format!("{value:.digits$}"));
     }
     let mut free = f64::NEG_INFINITY;

@@ -110,7 +110,7 @@ impl Report {
                 let size = quantity::bytes(reach.stream_bytes as u64);
                 let format = reach.format;
                 format!(
-                    "limits, before and after, {threads}: read {read} GB/s ({size}), 8-bit \
+                    "Limits, before and after, {threads}: read {read} GB/s ({size}), 8-bit \
                      products {dot} Gop/s (our {format} tile of 16 tokens, in cache)"
                 )
             })
@@ -124,7 +124,7 @@ impl Report {
             let ratio = measured.noise()?;
             let [test, depth, ..] = self.cells(series, measured);
             let threads = threads(series.threads);
-            Some(format!("noisy: {test} at depth {depth}, {threads}: max is {ratio:.2} × min"))
+            Some(format!("Noisy: {test} at depth {depth}, {threads}: max is {ratio:.2} × min"))
         };
         self.pairs().filter_map(warning).collect()
     }
@@ -160,36 +160,32 @@ impl Report {
         rows.extend(self.pairs().map(|(series, measured)| self.cells(series, measured)));
         let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
         let widths: [usize; 10] = std::array::from_fn(width);
-        let mut text = format!("{}\n{}\n", crate::failure::one_line(&self.model), self.line());
-        self.limits().iter().for_each(|line| text += &format!("{line}\n"));
-        text += "\n";
+        let mut lines = vec![crate::failure::one_line(&self.model), self.line()];
+        lines.extend(self.limits());
+        lines.push(String::new());
         for row in &rows {
-            let mut line = format!("{:width$}", row[0], width = widths[0]);
-            for (cell, width) in row.iter().zip(widths).skip(1) {
-                line += &format!("  {cell:>width$}");
-            }
-            text += line.trim_end();
-            text += "\n";
+            let first = format!("{:width$}", row[0], width = widths[0]);
+            let rest = row.iter().zip(widths).skip(1);
+            let rest: String = rest.map(|(cell, width)| format!("  {cell:>width$}")).collect();
+            lines.push(format!("{first}{rest}").trim_end().into());
         }
-        self.warnings().iter().for_each(|line| text += &format!("{line}\n"));
-        text
+        lines.extend(self.warnings());
+        lines.join("\n") + "\n"
     }
 
     /// A table to paste.
     pub fn markdown(&self) -> String {
-        let mut text = format!("`{}` on {}.", crate::failure::one_line(&self.model), self.line());
-        self.limits().iter().for_each(|line| text += &format!("\n{line}."));
-        text += "\n\n";
-        let mut row = |cells: &[String]| text += &format!("| {} |\n", cells.join(" | "));
-        row(&HEAD.map(String::from));
-        row(&std::array::from_fn::<_, 10, _>(|at| if at == 0 { "---" } else { "---:" }.into()));
-        for (series, measured) in self.pairs() {
-            row(&self.cells(series, measured));
-        }
-        for line in self.warnings() {
-            text += &format!("\n{line}\n");
-        }
-        text
+        let model = crate::failure::one_line(&self.model);
+        let mut lines = vec![format!("`{model}` on {}.", self.line())];
+        lines.extend(self.limits().iter().map(|line| format!("{line}.")));
+        lines.push(String::new());
+        let row = |cells: &[String]| format!("| {} |", cells.join(" | "));
+        lines.push(row(&HEAD.map(String::from)));
+        let rule = |at| if at == 0 { "---" } else { "---:" }.to_string();
+        lines.push(row(&std::array::from_fn::<_, 10, _>(rule)));
+        lines.extend(self.pairs().map(|(series, measured)| row(&self.cells(series, measured))));
+        lines.extend(self.warnings().iter().map(|line| format!("\n{line}")));
+        lines.join("\n") + "\n"
     }
 }
 
