@@ -23,6 +23,25 @@ pub(crate) type I = [__m256i; 2];
 /// Sixteen f32.
 pub(crate) type F = [__m256; 2];
 
+/// `twice!(x, |half| e)`: e for both halves of x. Closures are not inlined where the instruction set
+/// is not enabled, as in `array::map`.
+macro_rules! twice {
+    ($pair:expr, |$x:ident| $e:expr) => {{
+        let pair = $pair;
+        let (low, high) = (pair[0], pair[1]);
+        [
+            {
+                let $x = low;
+                $e
+            },
+            {
+                let $x = high;
+                $e
+            },
+        ]
+    }};
+}
+
 /// Declares operations that need the instruction set and are safe where it is enabled.
 macro_rules! operations {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block)*) => {
@@ -51,66 +70,66 @@ operations! {
     fn load(block: &[u8], at: usize) -> I {
         let bytes: &[u8] = &block[at..at + 64];
         // SAFETY: twice 32 readable bytes; the load needs no alignment.
-        unsafe { [0, 32].map(|at| _mm256_loadu_si256(bytes.as_ptr().add(at).cast())) }
+        unsafe { twice!([0, 32], |at| _mm256_loadu_si256(bytes.as_ptr().add(at).cast())) }
     }
     /// A byte per lane, without sign.
     fn bytes(block: &[u8], at: usize) -> I {
         let bytes: &[u8] = &block[at..at + 16];
         // SAFETY: twice 8 readable bytes; the load needs no alignment.
-        let halves = unsafe { [0, 8].map(|at| _mm_loadl_epi64(bytes.as_ptr().add(at).cast())) };
-        halves.map(|half| _mm256_cvtepu8_epi32(half))
+        let halves = unsafe { twice!([0, 8], |at| _mm_loadl_epi64(bytes.as_ptr().add(at).cast())) };
+        twice!(halves, |half| _mm256_cvtepu8_epi32(half))
     }
     /// A byte per lane, with sign.
     fn signed(block: &[u8], at: usize) -> I {
         let bytes: &[u8] = &block[at..at + 16];
         // SAFETY: twice 8 readable bytes; the load needs no alignment.
-        let halves = unsafe { [0, 8].map(|at| _mm_loadl_epi64(bytes.as_ptr().add(at).cast())) };
-        halves.map(|half| _mm256_cvtepi8_epi32(half))
+        let halves = unsafe { twice!([0, 8], |at| _mm_loadl_epi64(bytes.as_ptr().add(at).cast())) };
+        twice!(halves, |half| _mm256_cvtepi8_epi32(half))
     }
     /// Two bytes per lane, without sign.
     fn words(block: &[u8], at: usize) -> I {
         let bytes: &[u8] = &block[at..at + 32];
         // SAFETY: twice 16 readable bytes; the load needs no alignment.
-        let halves = unsafe { [0, 16].map(|at| _mm_loadu_si128(bytes.as_ptr().add(at).cast())) };
-        halves.map(|half| _mm256_cvtepu16_epi32(half))
+        let halves = unsafe { twice!([0, 16], |at| _mm_loadu_si128(bytes.as_ptr().add(at).cast())) };
+        twice!(halves, |half| _mm256_cvtepu16_epi32(half))
     }
     /// An f16 per lane.
     fn halves(block: &[u8], at: usize) -> F {
         let bytes: &[u8] = &block[at..at + 32];
         // SAFETY: twice 16 readable bytes; the load needs no alignment.
-        let halves = unsafe { [0, 16].map(|at| _mm_loadu_si128(bytes.as_ptr().add(at).cast())) };
-        halves.map(|half| _mm256_cvtph_ps(half))
+        let halves = unsafe { twice!([0, 16], |at| _mm_loadu_si128(bytes.as_ptr().add(at).cast())) };
+        twice!(halves, |half| _mm256_cvtph_ps(half))
     }
     /// x & mask in every lane.
     fn and(x: I, mask: u32) -> I {
-        x.map(|x| _mm256_and_si256(x, _mm256_set1_epi32(mask as i32)))
+        twice!(x, |x| _mm256_and_si256(x, _mm256_set1_epi32(mask as i32)))
     }
     /// x | y
     fn or(x: I, y: I) -> I { [_mm256_or_si256(x[0], y[0]), _mm256_or_si256(x[1], y[1])] }
     /// x ^ mask in every lane.
     fn xor(x: I, mask: u32) -> I {
-        x.map(|x| _mm256_xor_si256(x, _mm256_set1_epi32(mask as i32)))
+        twice!(x, |x| _mm256_xor_si256(x, _mm256_set1_epi32(mask as i32)))
     }
     /// x >> n, zeros coming in.
-    fn shr(x: I, n: usize) -> I { x.map(|x| _mm256_srl_epi32(x, _mm_cvtsi32_si128(n as i32))) }
+    fn shr(x: I, n: usize) -> I { twice!(x, |x| _mm256_srl_epi32(x, _mm_cvtsi32_si128(n as i32))) }
     /// x << n
-    fn shl(x: I, n: usize) -> I { x.map(|x| _mm256_sll_epi32(x, _mm_cvtsi32_si128(n as i32))) }
+    fn shl(x: I, n: usize) -> I { twice!(x, |x| _mm256_sll_epi32(x, _mm_cvtsi32_si128(n as i32))) }
     /// x + y
     fn add(x: I, y: I) -> I { [_mm256_add_epi32(x[0], y[0]), _mm256_add_epi32(x[1], y[1])] }
     /// x - y
     fn sub(x: I, y: I) -> I { [_mm256_sub_epi32(x[0], y[0]), _mm256_sub_epi32(x[1], y[1])] }
     /// x * y, the low half
-    fn times(x: I, y: i32) -> I { x.map(|x| _mm256_mullo_epi32(x, _mm256_set1_epi32(y))) }
+    fn times(x: I, y: i32) -> I { twice!(x, |x| _mm256_mullo_epi32(x, _mm256_set1_epi32(y))) }
     /// table[byte] for every byte below 16.
     fn lookup(table: &[u8; 16], x: I) -> I {
         // SAFETY: 16 readable bytes; the load needs no alignment.
         let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
-        x.map(|x| _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), x))
+        twice!(x, |x| _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), x))
     }
     /// The nearest f32 of every lane.
-    fn number(x: I) -> F { x.map(|x| _mm256_cvtepi32_ps(x)) }
+    fn number(x: I) -> F { twice!(x, |x| _mm256_cvtepi32_ps(x)) }
     /// The lanes' bits as f32.
-    fn bits(x: I) -> F { x.map(|x| _mm256_castsi256_ps(x)) }
+    fn bits(x: I) -> F { twice!(x, |x| _mm256_castsi256_ps(x)) }
     /// x * y
     fn mul(x: F, y: F) -> F { [_mm256_mul_ps(x[0], y[0]), _mm256_mul_ps(x[1], y[1])] }
     /// x + y
@@ -120,11 +139,11 @@ operations! {
         [_mm256_fmadd_ps(x[0], y[0], z[0]), _mm256_fmadd_ps(x[1], y[1], z[1])]
     }
     /// -x
-    fn negate(x: F) -> F { bits(xor(x.map(|x| _mm256_castps_si256(x)), 0x8000_0000)) }
+    fn negate(x: F) -> F { bits(xor(twice!(x, |x| _mm256_castps_si256(x)), 0x8000_0000)) }
     /// Sixteen numbers.
     fn numbers(lanes: &[f32; ROWS]) -> F {
         // SAFETY: twice 8 readable numbers; the load needs no alignment.
-        unsafe { [0, 8].map(|at| _mm256_loadu_ps(lanes.as_ptr().add(at))) }
+        unsafe { twice!([0, 8], |at| _mm256_loadu_ps(lanes.as_ptr().add(at))) }
     }
     /// The lanes.
     fn store(x: F) -> [f32; ROWS] {
@@ -149,9 +168,9 @@ operations! {
     /// x + y in 16 bits
     fn add_pairs(x: I, y: I) -> I { [_mm256_add_epi16(x[0], y[0]), _mm256_add_epi16(x[1], y[1])] }
     /// Sums of two values of 16 bits, with sign.
-    fn widened(x: I) -> I { x.map(|x| _mm256_madd_epi16(x, _mm256_set1_epi16(1))) }
+    fn widened(x: I) -> I { twice!(x, |x| _mm256_madd_epi16(x, _mm256_set1_epi16(1))) }
     /// |x| of every byte
-    fn magnitude(x: I) -> I { x.map(|x| _mm256_abs_epi8(x)) }
+    fn magnitude(x: I) -> I { twice!(x, |x| _mm256_abs_epi8(x)) }
     /// x with the sign of y multiplied in, byte by byte.
     fn signed_by(x: I, y: I) -> I {
         [_mm256_sign_epi8(x[0], y[0]), _mm256_sign_epi8(x[1], y[1])]
@@ -170,45 +189,49 @@ pub(crate) const fn dot_class(bits: usize) -> usize {
     }
 }
 
-/// first + sum of codes * x for N of T tokens; x is [codes, T, 4 bytes], none of them -128.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn dots<const T: usize, const N: usize, const BITS: usize>(
-    first: [I; N],
-    codes: &[I],
-    x: &[u8],
-    from: usize,
-) -> [I; N] {
-    // The most that 16 bits hold: 8 * 2 * 15 * 127 = 30,480, 2 * 2 * 63 * 127 = 32,004 and
-    // 2 * 128 * 127 = 32,512.
-    let exact = match BITS {
+/// Products that a part holds exactly: its 16 bits have room for 8 * 2 * 15 * 127 = 30,480, for
+/// 2 * 2 * 63 * 127 = 32,004 and for 2 * 128 * 127 = 32,512.
+pub(crate) const fn exact(bits: usize) -> usize {
+    match bits {
         4 => 8,
         6 => 2,
         _ => 1,
-    };
-    let mut sums = first;
-    for (codes, x) in codes.chunks(exact).zip(x.chunks(exact * 4 * T)) {
-        let mut parts = [none(); N];
-        for (codes, x) in codes.iter().zip(x.chunks_exact(4 * T)) {
-            let centred = xor(*codes, 0x8080_8080);
-            for (n, part) in parts.iter_mut().enumerate() {
-                let x = dword(&x[4 * (from + n)..]);
-                *part = if BITS == 8 {
-                    pairs(magnitude(centred), signed_by(x, centred))
-                } else {
-                    add_pairs(*part, pairs(*codes, x))
-                };
-            }
-        }
-        for (sum, part) in sums.iter_mut().zip(parts) {
-            *sum = add(*sum, widened(part));
-        }
     }
-    sums
+}
+
+/// A part of a sum, to which products are added.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(crate) fn open(_sum: I) -> I {
+    none()
+}
+
+/// The sum with its part.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(crate) fn close(sum: I, part: I) -> I {
+    add(sum, widened(part))
+}
+
+/// part + the four products of bytes, codes without and x with sign; no x is -128.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
+    if BITS < 8 {
+        return add_pairs(part, pairs(codes, x));
+    }
+    let centred = xor(codes, 0x8080_8080);
+    add_pairs(part, pairs(magnitude(centred), signed_by(x, centred)))
 }
 
 super::shared_parts! { "avx2,fma,f16c" }
-super::tiles! { "avx2,fma,f16c", [16 / 4 8 / 4 4 / 4 2 / 2] }
+super::tiles! { "avx2,fma,f16c", [16 | 8 | 4 => 16 / 4 2 => 2 / 2 1 => 1 / 1] }
 
 /// How far ahead of the block in work memory is asked for.
 const AHEAD: usize = 4096;
+
+/// Tiles with so many times more tokens than run side by side loop over them.
+const LOOPED: usize = 2;
+
+/// Most tokens that are multiplied while weights unpack.
+pub(crate) const DIRECT_MOST: usize = 1;

@@ -95,8 +95,6 @@ operations! {
         let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
         _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), x)
     }
-    /// acc + sum of the four products of bytes, codes without and x with sign.
-    fn dot(acc: I, codes: I, x: I) -> I { _mm512_dpbusd_epi32(acc, codes, x) }
     /// The nearest f32 of every lane.
     fn number(x: I) -> F { _mm512_cvtepi32_ps(x) }
     /// The lanes' bits as f32.
@@ -131,8 +129,47 @@ operations! {
 }
 
 super::shared_parts! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
-super::dots_by_dot! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
-super::tiles! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c", [16 / 2 8 / 2 4 / 2 2 / 2] }
+super::tiles! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c", [16 => 16 / 4 8 => 8 / 4 4 => 4 / 4 2 => 2 / 2 1 => 1 / 1] }
 
 /// How far ahead of the block in work memory is asked for.
 const AHEAD: usize = 4096;
+
+/// Codes of 8 bits are multiplied as they are, without sign.
+pub(crate) const CENTRED: bool = false;
+
+/// All codes are alike to `multiply`.
+pub(crate) const fn dot_class(_bits: usize) -> usize {
+    8
+}
+
+/// Products that a part holds exactly.
+pub(crate) const fn exact(_bits: usize) -> usize {
+    8
+}
+
+/// A part of a sum, to which products are added: here the sum itself.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[inline]
+pub(crate) fn open(sum: I) -> I {
+    sum
+}
+
+/// The sum with its part.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[inline]
+pub(crate) fn close(_sum: I, part: I) -> I {
+    part
+}
+
+/// part + the four products of bytes, codes without and x with sign.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[inline]
+pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
+    _mm512_dpbusd_epi32(part, codes, x)
+}
+
+/// Tiles with so many times more tokens than run side by side loop over them.
+const LOOPED: usize = 99;
+
+/// Most tokens that are multiplied while weights unpack.
+pub(crate) const DIRECT_MOST: usize = 4;

@@ -8,16 +8,48 @@ pub(crate) use super::avx2::{
     number, numbers, or, plus, prefetch, shl, shr, signed, store, sub, times, words, xor, zero,
 };
 
-/// acc + sum of the four products of bytes, codes without and x with sign.
+/// part + the four products of bytes, codes without and x with sign.
 #[target_feature(enable = "avxvnni,avx2,fma,f16c")]
 #[inline]
-fn dot(acc: I, codes: I, x: I) -> I {
+pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
     [
-        _mm256_dpbusd_avx_epi32(acc[0], codes[0], x[0]),
-        _mm256_dpbusd_avx_epi32(acc[1], codes[1], x[1]),
+        _mm256_dpbusd_avx_epi32(part[0], codes[0], x[0]),
+        _mm256_dpbusd_avx_epi32(part[1], codes[1], x[1]),
     ]
 }
 
 super::shared_parts! { "avxvnni,avx2,fma,f16c" }
-super::dots_by_dot! { "avxvnni,avx2,fma,f16c" }
-super::tiles! { "avxvnni,avx2,fma,f16c", [16 / 4 8 / 4 4 / 4 2 / 2] }
+super::tiles! { "avxvnni,avx2,fma,f16c", [16 | 8 | 4 => 16 / 4 2 => 2 / 2 1 => 1 / 1] }
+
+/// Codes of 8 bits are multiplied as they are, without sign.
+pub(crate) const CENTRED: bool = false;
+
+/// All codes are alike to `multiply`.
+pub(crate) const fn dot_class(_bits: usize) -> usize {
+    8
+}
+
+/// Products that a part holds exactly.
+pub(crate) const fn exact(_bits: usize) -> usize {
+    8
+}
+
+/// A part of a sum, to which products are added: here the sum itself.
+#[target_feature(enable = "avxvnni,avx2,fma,f16c")]
+#[inline]
+pub(crate) fn open(sum: I) -> I {
+    sum
+}
+
+/// The sum with its part.
+#[target_feature(enable = "avxvnni,avx2,fma,f16c")]
+#[inline]
+pub(crate) fn close(_sum: I, part: I) -> I {
+    part
+}
+
+/// Tiles with so many times more tokens than run side by side loop over them.
+const LOOPED: usize = 2;
+
+/// Most tokens that are multiplied while weights unpack.
+pub(crate) const DIRECT_MOST: usize = 1;

@@ -5,7 +5,7 @@
 //! group of 32 codes, and the loop around it, against each of them.
 
 //!
-//! One token is multiplied while its weights unpack. More tokens share what is unpacked: a slab of
+//! A few tokens are multiplied while weights of a common format unpack. More of them share what is unpacked: a slab of
 //! eight groups, which then meets every token of the tile. Slabs look the same for every format, so
 //! that the loop over tokens, in [`tiles`], is compiled once for all of them.
 
@@ -22,11 +22,9 @@ use crate::isa::Level;
 use crate::tile::Sums;
 use crate::tile::pack::View;
 
+pub(crate) use tiles::add_group;
 #[cfg(target_arch = "x86_64")]
-use {
-    parts::shared_parts,
-    tiles::{dots_by_dot, tiles},
-};
+use {parts::shared_parts, tiles::tiles};
 
 /// A kernel: panel, k, activations, [token][row] sums.
 pub(crate) type Kernel<const P: usize> = fn(&[u8], usize, View<'_, P>, &mut Sums);
@@ -81,26 +79,27 @@ macro_rules! unrolled {
     };
     (@ $count:ident, $g:ident, $body:block, $($n:literal)*) => {
         $(if $n < $count {
-            const $g: usize = $n % $count;
+            const $g: usize = if $n < $count { $n } else { 0 };
             $body
         })*
     };
 }
 pub(crate) use unrolled;
 
-/// The kernels of a format from its group: `zero` is the logarithm of the zero point.
+/// The kernels of a format from its group. `bits` is the width of its codes, `zero` the logarithm of
+/// the zero point, `direct` the most tokens that are worth a loop of their own, without a slab.
 macro_rules! kernels {
-    ($format:ident, bits $bits:literal, zero $zero:expr,
+    ($format:ident, bits $bits:literal, zero $zero:expr, direct $direct:literal,
      |$head:ident, $block:ident, $g:ident| $body:block) => {
         $crate::lanes::kernels! { @
             [avx2 Avx2 "avx2,fma,f16c"]
             [avx_vnni AvxVnni "avxvnni,avx2,fma,f16c"]
             [avx512 Avx512 "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"]
-            $format, $bits, $zero, |$head, $block, $g| $body
+            $format, $bits, $zero, $direct, |$head, $block, $g| $body
         }
     };
     (@ $([$isa:ident $level:ident $features:literal])*
-     $format:ident, $bits:literal, $zero:expr,
+     $format:ident, $bits:literal, $zero:expr, $direct:literal,
      |$head:ident, $block:ident, $g:ident| $body:block) => {
         $(#[cfg(target_arch = "x86_64")]
         mod $isa {
@@ -108,7 +107,7 @@ macro_rules! kernels {
             #[allow(clippy::wildcard_imports)]
             use $crate::lanes::$isa::*;
             $crate::lanes::kernel_body! {
-                $features, $format, $bits, $zero, |$head, $block, $g| $body
+                $features, $format, $bits, $zero, $direct, |$head, $block, $g| $body
             }
         })*
 
@@ -122,7 +121,7 @@ pub(crate) use kernels;
 
 /// What [`kernels!`] puts into the module of one instruction set.
 macro_rules! kernel_body {
-    ($features:literal, $format:ident, $bits:literal, $zero:expr,
+    ($features:literal, $format:ident, $bits:literal, $zero:expr, $direct:literal,
      |$head:ident, $block:ident, $g:ident| $body:block) => {
         #[allow(unused_imports)] // not every format needs both
         use $crate::lanes::{both, each};
@@ -137,7 +136,10 @@ macro_rules! kernel_body {
         const BIASES: usize = if $format::BIASED { SCALES } else { 0 };
         const GROUPS: usize = $format::BLOCK / 32;
         const BITS: usize = dot_class($bits);
+        const DIRECT: usize = if $direct < DIRECT_MOST { $direct } else { DIRECT_MOST };
         const ZERO: Option<usize> = $zero;
+        /// Codes of 8 bits may be multiplied without their zero point.
+        const FIRST: Option<usize> = if CENTRED && BITS == 8 { None } else { ZERO };
 
         type Group = Unpacked<SCALES, BIASES>;
 
@@ -164,22 +166,29 @@ macro_rules! kernel_body {
             }
         }
 
-        /// One token, multiplied while the weights unpack.
+        /// T tokens, multiplied while the weights unpack.
         #[target_feature(enable = $features)]
-        fn one<const P: usize>(panel: &[u8], k: usize, x: View<'_, P>, sums: &mut Sums) {
+        fn direct<const T: usize, const N: usize, const P: usize>(
+            panel: &[u8],
+            k: usize,
+            x: View<'_, P>,
+            sums: &mut Sums,
+        ) {
             let (heads, blocks) = panel.split_at(layout::<$format>().head_bytes(k));
-            let mut acc = [zero(); 1];
+            let mut acc = [zero(); T];
             for (b, block) in blocks.as_chunks::<BLOCK>().0.iter().enumerate() {
                 let head = heads[b * HEAD..].first_chunk::<HEAD>().expect("a head per block");
-                prefetch(block);
+                if T == 1 {
+                    prefetch(block);
+                }
                 $crate::lanes::unrolled!(GROUPS, G => {
                     let group = group::<G>(head, block);
-                    add_group::<1, 1, P, SCALES, BIASES, BITS>(
-                        &group, ZERO, x, b * GROUPS + G, &mut acc,
+                    $crate::lanes::add_group!(
+                        T / N, P, SCALES, BIASES, BITS, &group, FIRST, x, b * GROUPS + G, acc
                     )
                 });
             }
-            sums[0] = store(acc[0]);
+            sums.iter_mut().zip(acc).for_each(|(sums, acc)| *sums = store(acc));
         }
 
         /// acc = fma(w, x, acc) for every outlier, w exact.
@@ -203,7 +212,9 @@ macro_rules! kernel_body {
             // SAFETY: kernels are reached only through an `Isa` that this processor has.
             unsafe {
                 match x.tokens {
-                    1 => one(panel, k, x, sums),
+                    1 if DIRECT >= 1 => direct::<1, 1, P>(panel, k, x, sums),
+                    2 if DIRECT >= 2 => direct::<2, 2, P>(panel, k, x, sums),
+                    4 if DIRECT >= 4 => direct::<4, 4, P>(panel, k, x, sums),
                     _ => many::<P, SCALES, BIASES, BITS>(slab, ZERO, panel, k, x, sums),
                 }
                 if !x.outliers.is_empty() {

@@ -1,9 +1,69 @@
 //! The loop over tokens: unpacked weights, of whatever format, against the tokens of a tile.
 
-/// Declares it with the instruction set's features, for `tokens / together` each: how many tokens a
-/// tile has, and how many of them run side by side.
+/// Adds one group to the sums of T tokens, N of them side by side. A macro, for a function of this
+/// size is not inlined, and loops, for a closure given to `array::map` is not inlined either: what
+/// passes between functions passes through memory.
+macro_rules! add_group {
+    ($t:tt / $n:tt, $p:tt, $scales:tt, $biases:tt, $bits:tt,
+     $group:expr, $zero:expr, $x:expr, $at:expr, $acc:expr) => {{
+        const HALF: [usize; 3] = [0, 8, 4];
+        let (group, x, at) = ($group, $x, $at);
+        let mut codes: [&[u8]; $p] = [&[]; $p];
+        for plane in 0..$p {
+            codes[plane] = &x.planes[plane][at * 32 * $t..][..32 * $t];
+        }
+        let d = &x.d[at * $t..][..$t];
+        let nsum = &x.nsum::<$scales>()[at * $scales * $t..][..$scales * $t];
+        let dsum = &x.dsum::<$scales>()[at * $scales * $t..][..$scales * $t];
+        for from in (0..$t).step_by($n) {
+            for s in 0..$scales {
+                let half = HALF[$scales];
+                let mut sum = [none(); $n];
+                for plane in 0..$p {
+                    for n in 0..$n {
+                        sum[n] = if plane == 1 { shl(sum[n], 7) } else { sum[n] };
+                    }
+                    if let (Some(log), 0, true) = ($zero, $biases, plane + 1 == $p) {
+                        for n in 0..$n {
+                            sum[n] = add(sum[n], shl(int(nsum[s * $t + from + n]), log));
+                        }
+                    }
+                    for first in (s * half..(s + 1) * half).step_by(exact($bits).min(half)) {
+                        let mut part = [none(); $n];
+                        for n in 0..$n {
+                            part[n] = open(sum[n]);
+                        }
+                        for j in first..first + exact($bits).min(half) {
+                            for n in 0..$n {
+                                let x = dword(&codes[plane][4 * (j * $t + from + n)..]);
+                                part[n] = multiply::<$bits>(part[n], group.codes[j], x);
+                            }
+                        }
+                        for n in 0..$n {
+                            sum[n] = close(sum[n], part[n]);
+                        }
+                    }
+                }
+                for n in 0..$n {
+                    let mut acc = $acc[from + n];
+                    acc = fma(number(sum[n]), mul(group.scale[s], float(d[from + n])), acc);
+                    if $biases > 0 {
+                        let bias = group.bias[s % group.bias.len().max(1)];
+                        acc = fma(bias, float(dsum[s * $t + from + n]), acc);
+                    }
+                    $acc[from + n] = acc;
+                }
+            }
+        }
+    }};
+}
+pub(crate) use add_group;
+
+/// Declares it with the instruction set's features, for each `tokens => most / together`: how many
+/// tokens are in a tile, for how many it has room, and how many of them run side by side. A tile with
+/// just its most tokens keeps their sums in registers, and a smaller one loops over them.
 macro_rules! tiles {
-    ($features:literal, [$($tokens:literal / $together:literal)*]) => {
+    ($features:literal, [$($($tokens:literal)|+ => $most:literal / $together:literal)*]) => {
         use $crate::tile::pack::View;
         use $crate::tile::Sums;
 
@@ -13,56 +73,6 @@ macro_rules! tiles {
             pub codes: [I; 8],
             pub scale: [F; SCALES],
             pub bias: [F; BIASES],
-        }
-
-        /// Adds one group to the sums of T tokens, N of them side by side.
-        #[target_feature(enable = $features)]
-        #[inline]
-        pub(crate) fn add_group<
-            const T: usize,
-            const N: usize,
-            const P: usize,
-            const SCALES: usize,
-            const BIASES: usize,
-            const BITS: usize,
-        >(
-            group: &Unpacked<SCALES, BIASES>,
-            zero: Option<usize>,
-            x: View<'_, P>,
-            at: usize,
-            acc: &mut [F; T],
-        ) {
-            let codes: [&[u8]; P] = x.planes.map(|plane| &plane[at * 32 * T..][..32 * T]);
-            let d = &x.d[at * T..][..T];
-            let nsum = &x.nsum::<SCALES>()[at * SCALES * T..][..SCALES * T];
-            let dsum = &x.dsum::<SCALES>()[at * SCALES * T..][..SCALES * T];
-            let zero = if CENTRED && BITS == 8 { None } else { zero };
-            for from in (0..T).step_by(N) {
-                for s in 0..SCALES {
-                    let half = 8 / SCALES;
-                    let weights = &group.codes[s * half..][..half];
-                    let x = |plane: usize| &codes[plane][s * half * 4 * T..][..half * 4 * T];
-                    let mut sum = [none(); N];
-                    if P == 2 {
-                        sum = dots::<T, N, BITS>(sum, weights, x(0), from);
-                        sum = sum.map(|high| shl(high, 7));
-                    }
-                    if let (Some(log), 0) = (zero, BIASES) {
-                        for (n, sum) in sum.iter_mut().enumerate() {
-                            *sum = add(*sum, shl(int(nsum[s * T + from + n]), log));
-                        }
-                    }
-                    sum = dots::<T, N, BITS>(sum, weights, x(P - 1), from);
-                    for (n, sum) in sum.into_iter().enumerate() {
-                        let acc = &mut acc[from + n];
-                        *acc = fma(number(sum), mul(group.scale[s], float(d[from + n])), *acc);
-                        if BIASES > 0 {
-                            let dsum = float(dsum[s * T + from + n]);
-                            *acc = fma(group.bias[s % BIASES.max(1)], dsum, *acc);
-                        }
-                    }
-                }
-            }
         }
 
         /// Unpacks the eight groups from the given one on: panel, k, group.
@@ -88,12 +98,15 @@ macro_rules! tiles {
             let nothing =
                 Unpacked { codes: [none(); 8], scale: [zero(); SCALES], bias: [zero(); BIASES] };
             let (mut slab, mut acc) = ([nothing; 8], [zero(); T]);
+            // Codes of 8 bits may be multiplied without their zero point.
+            let tokens = if T / N < LOOPED { T } else { x.tokens };
+            let zero_log = if CENTRED && BITS == 8 { None } else { zero_log };
             for at in (0..k / 32).step_by(8) {
                 // SAFETY: it needs the features that this function has.
                 unsafe { unpack(panel, k, at, &mut slab) };
                 for (g, group) in slab[..8.min(k / 32 - at)].iter().enumerate() {
-                    add_group::<T, N, P, SCALES, BIASES, BITS>(
-                        group, zero_log, x, at + g, &mut acc,
+                    $crate::lanes::add_group!(
+                        tokens / N, P, SCALES, BIASES, BITS, group, zero_log, x, at + g, acc
                     );
                 }
             }
@@ -116,7 +129,7 @@ macro_rules! tiles {
             sums: &mut Sums,
         ) {
             match x.tokens {
-                $($tokens => tile::<$tokens, $together, P, SCALES, BIASES, BITS>(
+                $($($tokens)|+ => tile::<$most, $together, P, SCALES, BIASES, BITS>(
                     unpack, zero, panel, k, x, sums,
                 ),)*
                 other => panic!("no kernel takes {other} tokens"),
@@ -139,35 +152,3 @@ macro_rules! tiles {
     };
 }
 pub(super) use tiles;
-
-/// Declares `dots` from `dot`, for instruction sets where one operation adds four products exactly.
-macro_rules! dots_by_dot {
-    ($features:literal) => {
-        /// Codes of 8 bits are taken as they are, without sign.
-        pub(crate) const CENTRED: bool = false;
-
-        /// All codes are alike to `dots`.
-        pub(crate) const fn dot_class(_bits: usize) -> usize {
-            8
-        }
-
-        /// first + sum of codes * x for N of T tokens; x is [codes, T, 4 bytes].
-        #[target_feature(enable = $features)]
-        #[inline]
-        fn dots<const T: usize, const N: usize, const BITS: usize>(
-            first: [I; N],
-            codes: &[I],
-            x: &[u8],
-            from: usize,
-        ) -> [I; N] {
-            let mut sums = first;
-            for (codes, x) in codes.iter().zip(x.chunks_exact(4 * T)) {
-                for (n, sum) in sums.iter_mut().enumerate() {
-                    *sum = dot(*sum, *codes, dword(&x[4 * (from + n)..]));
-                }
-            }
-            sums
-        }
-    };
-}
-pub(super) use dots_by_dot;

@@ -29,7 +29,7 @@ impl QuantFormat for Iq4Nl {
     }
 }
 
-kernels! { Iq4Nl, bits 8, zero Some(7), |head, block, G| {
+kernels! { Iq4Nl, bits 8, zero Some(7), direct 0, |head, block, G| {
         let indices = nibble_vectors(block, 0);
         let codes = each!(|j| lookup(&RAISED, indices[j]));
         Group { codes, scale: [halves(head, 0)], bias: [] }

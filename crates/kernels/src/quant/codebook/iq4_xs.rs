@@ -38,7 +38,7 @@ impl QuantFormat for Iq4Xs {
     }
 }
 
-kernels! { Iq4Xs, bits 8, zero Some(7), |head, block, G| {
+kernels! { Iq4Xs, bits 8, zero Some(7), direct 0, |head, block, G| {
         let indices = nibble_vectors(block, 128 + 256 * G);
         let codes = each!(|j| lookup(&RAISED, indices[j]));
         let low = and(shr(bytes(block, 64 + 16 * (G / 2)), 4 * (G % 2)), 15);

@@ -35,7 +35,7 @@ impl QuantFormat for Mxfp4 {
     }
 }
 
-kernels! { Mxfp4, bits 5, zero Some(4), |head, block, G| {
+kernels! { Mxfp4, bits 5, zero Some(4), direct 0, |head, block, G| {
         let indices = nibble_vectors(block, 0);
         // 2^(e - 128) as two powers, each normal where their product may not be.
         let e = bytes(head, 0);

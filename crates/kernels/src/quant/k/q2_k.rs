@@ -43,7 +43,7 @@ impl QuantFormat for Q2K {
     }
 }
 
-kernels! { Q2K, bits 2, zero None, |head, block, G| {
+kernels! { Q2K, bits 2, zero None, direct 0, |head, block, G| {
         let (half, plane) = (G / 4, G % 4);
         let codes = each!(|j| {
             and(shr(load(block, 320 + 64 * (8 * half + j)), 2 * plane), 0x0303_0303)

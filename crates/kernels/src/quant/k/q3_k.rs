@@ -45,7 +45,7 @@ impl QuantFormat for Q3K {
     }
 }
 
-kernels! { Q3K, bits 3, zero Some(2), |head, block, G| {
+kernels! { Q3K, bits 3, zero Some(2), direct 0, |head, block, G| {
         let (half, plane) = (G / 4, G % 4);
         let codes = each!(|j| {
             let low = and(shr(load(block, 704 + 64 * (8 * half + j)), 2 * plane), 0x0303_0303);

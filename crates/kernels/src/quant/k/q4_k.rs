@@ -35,7 +35,7 @@ impl QuantFormat for Q4K {
     }
 }
 
-kernels! { Q4K, bits 4, zero None, |head, block, G| {
+kernels! { Q4K, bits 4, zero None, direct 4, |head, block, G| {
         let shift = 4 * (G % 2);
         let codes = each!(|j| {
             and(shr(load(block, 256 + 64 * (8 * (G / 2) + j)), shift), 0x0f0f_0f0f)

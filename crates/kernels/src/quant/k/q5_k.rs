@@ -41,7 +41,7 @@ impl QuantFormat for Q5K {
     }
 }
 
-kernels! { Q5K, bits 5, zero None, |head, block, G| {
+kernels! { Q5K, bits 5, zero None, direct 2, |head, block, G| {
         let shift = 4 * (G % 2);
         let codes = each!(|j| {
             let low = and(shr(load(block, 768 + 64 * (8 * (G / 2) + j)), shift), 0x0f0f_0f0f);

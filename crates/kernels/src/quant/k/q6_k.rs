@@ -48,7 +48,7 @@ impl QuantFormat for Q6K {
     }
 }
 
-kernels! { Q6K, bits 6, zero Some(5), |head, block, G| {
+kernels! { Q6K, bits 6, zero Some(5), direct 2, |head, block, G| {
         let (half, plane) = (G / 4, G % 4);
         let codes = each!(|j| {
             let at = 1280 + 64 * (16 * half + 8 * (plane % 2) + j);

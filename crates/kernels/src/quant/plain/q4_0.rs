@@ -28,7 +28,7 @@ impl QuantFormat for Q4_0 {
     }
 }
 
-kernels! { Q4_0, bits 4, zero Some(3), |head, block, G| {
+kernels! { Q4_0, bits 4, zero Some(3), direct 2, |head, block, G| {
         let codes = nibble_vectors(block, 0);
         Group { codes, scale: [halves(head, 0)], bias: [] }
 } }

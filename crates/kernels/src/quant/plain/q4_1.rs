@@ -30,7 +30,7 @@ impl QuantFormat for Q4_1 {
     }
 }
 
-kernels! { Q4_1, bits 4, zero None, |head, block, G| {
+kernels! { Q4_1, bits 4, zero None, direct 0, |head, block, G| {
         let codes = nibble_vectors(block, 64);
         Group { codes, scale: [halves(block, 0)], bias: [halves(block, 32)] }
 } }

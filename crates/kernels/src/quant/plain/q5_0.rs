@@ -29,7 +29,7 @@ impl QuantFormat for Q5_0 {
     }
 }
 
-kernels! { Q5_0, bits 5, zero Some(4), |head, block, G| {
+kernels! { Q5_0, bits 5, zero Some(4), direct 0, |head, block, G| {
         let codes = five_bit_vectors(block, 0);
         Group { codes, scale: [halves(head, 0)], bias: [] }
 } }

@@ -31,7 +31,7 @@ impl QuantFormat for Q5_1 {
     }
 }
 
-kernels! { Q5_1, bits 5, zero None, |head, block, G| {
+kernels! { Q5_1, bits 5, zero None, direct 0, |head, block, G| {
         let codes = five_bit_vectors(block, 64);
         Group { codes, scale: [halves(block, 0)], bias: [halves(block, 32)] }
 } }

@@ -29,7 +29,7 @@ impl QuantFormat for Q8_0 {
     }
 }
 
-kernels! { Q8_0, bits 8, zero Some(7), |head, block, G| {
+kernels! { Q8_0, bits 8, zero Some(7), direct 2, |head, block, G| {
         let codes = each!(|j| xor(load(block, 64 * j), 0x8080_8080));
         Group { codes, scale: [halves(head, 0)], bias: [] }
 } }
