@@ -166,8 +166,9 @@ impl Report {
         for row in &rows {
             let first = format!("{:width$}", row[0], width = widths[0]);
             let rest = row.iter().zip(widths).skip(1);
-            let rest: String = rest.map(|(cell, width)| format!("  {cell:>width$}")).collect();
-            lines.push(format!("{first}{rest}").trim_end().into());
+            let cells = rest.map(|(cell, width)| format!("{cell:>width$}"));
+            let cells: Vec<_> = [first].into_iter().chain(cells).collect();
+            lines.push(cells.join("  ").trim_end().into());
         }
         lines.extend(self.warnings());
         lines.join("\n") + "\n"
