@@ -6,6 +6,7 @@
 //! activations  rows in the form that weights read, in tiles of tokens
 //! kv           pages of keys and values
 //! phases       the six phases, as tasks over tiles
+//! limits       what memory and the tile kernel give at most, for comparison
 //! ```
 //! Every number is defined by `qwire_kernels`; this crate only decides who computes it.
 
@@ -13,6 +14,7 @@ mod activations;
 mod bench;
 mod buffers;
 mod kv;
+pub mod limits;
 mod matrix;
 mod phases;
 pub mod pool;

@@ -18,6 +18,14 @@ pub struct DeviceArgs {
     /// Worker threads [default: the CPUs this process may use, or QWIRE_THREADS]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    #[command(flatten)]
+    pub steps: StepArgs,
+}
+
+/// How a step is computed, on any number of threads.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Machine")]
+pub struct StepArgs {
     /// Instruction set: auto, scalar, avx2, avx-vnni or avx512 [default: auto, or QWIRE_ISA]
     #[arg(long, value_name = "NAME")]
     isa: Option<String>,
@@ -40,10 +48,17 @@ enum KvArg {
 impl DeviceArgs {
     /// Worker threads.
     pub fn threads(&self, environment: &Environment) -> usize {
-        let free = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map(usize::from).or(environment.threads).unwrap_or_else(free)
+        self.threads.map_or_else(|| default_threads(environment), usize::from)
     }
+}
 
+/// Worker threads where nobody says how many.
+pub fn default_threads(environment: &Environment) -> usize {
+    let free = || std::thread::available_parallelism().map_or(1, usize::from);
+    environment.threads.unwrap_or_else(free)
+}
+
+impl StepArgs {
     /// The instruction set; the error names those of this CPU.
     pub fn isa(&self, environment: &Environment) -> Result<Isa, Failure> {
         let name = self.isa.as_deref().or(environment.isa.as_deref()).unwrap_or("auto");

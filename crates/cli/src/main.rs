@@ -42,6 +42,7 @@ Examples:
   qwire run model.gguf \"Explain this:\" -f main.rs       ask about a file
   git diff | qwire run model.gguf --system \"Review it\"  read the prompt from a pipe
   qwire inspect model.gguf                              what is in the file, does it fit here
+  qwire bench model.gguf                                how quick is it
 
 `qwire COMMAND --help` says more. Environment: QWIRE_THREADS, QWIRE_ISA, NO_COLOR.";
 

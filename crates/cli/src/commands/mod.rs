@@ -1,7 +1,9 @@
 //! Commands: one file each, and what all of them do first.
 
+mod bench;
 mod inspect;
 mod logits;
+mod reading;
 mod run;
 mod synth;
 mod tokenize;
@@ -25,6 +27,7 @@ pub enum Command {
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
     Synth(synth::SynthArgs),
+    Bench(bench::BenchArgs),
 }
 
 impl Command {
@@ -36,6 +39,7 @@ impl Command {
             Self::Tokenize(args) => tokenize::tokenize(&args),
             Self::Logits(args) => logits::logits(&args, environment),
             Self::Synth(args) => synth::synth(&args),
+            Self::Bench(args) => bench::bench(&args, environment),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line as its users meet it: the real binary, real files, pipes and signals.
 
+mod bench;
 mod binary;
 mod files;
 mod hostile;

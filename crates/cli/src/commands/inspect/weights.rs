@@ -6,6 +6,8 @@ use qwire_gguf::{File, Tensor};
 use qwire_model::Shape;
 use serde::Serialize;
 
+use crate::commands::reading::Reading;
+
 /// All tensors together.
 #[derive(Serialize)]
 pub struct WeightFacts {
@@ -52,8 +54,7 @@ impl WeightFacts {
     pub fn of(file: &File, shape: Option<&Shape>) -> Self {
         let mut formats: BTreeMap<&str, FormatFacts> = BTreeMap::new();
         let (mut bytes, mut parameters) = (0, 0);
-        let (mut active_parameters, mut active_bytes) = (0, 0);
-        let tied = file.tensor("output.weight").is_none();
+        let reading = Reading::of(file, shape);
         for tensor in file.tensors() {
             let (values, len) = (tensor.elements(), tensor.len_bytes());
             let format = tensor.dtype.name();
@@ -64,21 +65,18 @@ impl WeightFacts {
             entry.bytes += len;
             parameters += values;
             bytes += len;
-            let visited = |all: u64| match shape {
-                Some(shape) if tensor.name.contains("_exps.") => {
-                    (u128::from(all) * shape.routing.used as u128 / shape.experts as u128) as u64
-                }
-                _ => all,
-            };
-            active_parameters += visited(values);
-            let looked_up = tensor.name == "token_embd.weight" && !tied;
-            active_bytes += if looked_up { tensor.row_bytes() } else { visited(len) };
         }
         let mut formats: Vec<_> = formats.into_values().collect();
         for format in &mut formats {
             format.share = format.bytes as f64 / bytes.max(1) as f64;
         }
         formats.sort_by_key(|format| std::cmp::Reverse(format.bytes));
-        Self { bytes, parameters, active_parameters, active_bytes_per_token: active_bytes, formats }
+        Self {
+            bytes,
+            parameters,
+            active_parameters: reading.active_parameters(),
+            active_bytes_per_token: reading.active_bytes(),
+            formats,
+        }
     }
 }

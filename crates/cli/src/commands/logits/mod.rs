@@ -74,7 +74,7 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
         Device::Reference
     } else {
         let threads = args.device.threads(environment);
-        Device::Cpu { threads, isa: args.device.isa(environment)? }
+        Device::Cpu { threads, isa: args.device.steps.isa(environment)? }
     };
     let ids = args.ids()?;
     let interrupt = Interrupt::install()?;
@@ -138,14 +138,14 @@ impl LogitsArgs {
         let wish = Wish {
             context: Some(tokens),
             cache_bytes: None,
-            kv: self.device.kv(),
+            kv: self.device.steps.kv(),
             positions: tokens,
             checked: true,
         };
         let plan = memory::plan(&shape, file.len_bytes(), memory::available(), wish);
         let plan = plan.map_err(in_file)?;
         memory::probe(plan.cache_bytes)?;
-        let rows = self.device.chunk().min(tokens);
+        let rows = self.device.steps.chunk().min(tokens);
         let limits = Limits { rows, outputs: rows, pages: plan.pages, kv: wish.kv };
         let mut bar = Bar::new("loading", Unit::Count("layers"), true);
         let mut progress = |done, total| bar.set(done as u64, total as u64);

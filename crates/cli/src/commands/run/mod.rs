@@ -105,7 +105,7 @@ struct OutputArgs {
 pub fn run(args: &RunArgs, environment: &Environment) -> Result<u8, Failure> {
     let device = Device::Cpu {
         threads: args.device.threads(environment),
-        isa: args.device.isa(environment)?,
+        isa: args.device.steps.isa(environment)?,
     };
     let interrupt = Interrupt::install()?;
     let file = super::open(&args.model)?;
@@ -118,8 +118,8 @@ pub fn run(args: &RunArgs, environment: &Environment) -> Result<u8, Failure> {
 
     let plan = plan(args, &shape, file.len_bytes(), ids.len()).map_err(in_file)?;
     let started = Instant::now();
-    let rows = args.device.chunk().min(ids.len()).max(1);
-    let limits = Limits { rows, outputs: 1, pages: plan.pages, kv: args.device.kv() };
+    let rows = args.device.steps.chunk().min(ids.len()).max(1);
+    let limits = Limits { rows, outputs: 1, pages: plan.pages, kv: args.device.steps.kv() };
     let mut bar = Bar::new("loading", Unit::Count("layers"), !args.output.quiet);
     let mut progress = |done, total| bar.set(done as u64, total as u64);
     let ready = backend::load(&file, device, limits, &mut progress).map_err(in_file)?;
@@ -214,7 +214,7 @@ fn plan(
     let wish = Wish {
         context: args.memory.ctx.map(|ctx| ctx as usize),
         cache_bytes: args.memory.kv_memory,
-        kv: args.device.kv(),
+        kv: args.device.steps.kv(),
         positions: prompt.saturating_add(args.length.max_tokens.unwrap_or(usize::MAX)),
         checked: !args.memory.no_memory_check,
     };

@@ -1,0 +1,282 @@
+//! `qwire bench`: how quickly a model reads prompts and answers, beside the limits of the machine.
+//!
+//! ```text
+//! limits · load · deepest prefix · warm-up · A B C A B C .. · limits
+//! ```
+//! Repetitions go round all trials, so that a busy moment hits each of them alike; what is reported
+//! is the median with the slowest and the quickest sample. Tokens are random.
+
+mod machine;
+mod plot;
+mod report;
+mod stage;
+mod trial;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use qwire_gguf::File;
+use qwire_kernels::Isa;
+use qwire_model::{Limits, Shape};
+
+use super::reading::Reading;
+use crate::arguments::{StepArgs, default_threads};
+use crate::backend::{self, Device};
+use crate::config::Environment;
+use crate::draft::Draft;
+use crate::failure::Failure;
+use crate::memory;
+use crate::progress::{Bar, Unit};
+use crate::quantity::{self, grouped};
+use crate::signals::Interrupt;
+use machine::Reach;
+use report::{Report, Series};
+use stage::{Extent, Stage};
+use trial::{Kind, Measured, Trial};
+
+/// Measure how quickly a model reads prompts and answers
+#[derive(Args)]
+#[command(after_help = "\
+Every -p and -n is measured at every -d. Speeds are tokens per second of all sequences together.
+GB/s counts the weights, keys and values that must be read; experts of several rows in one step
+are counted as random rows would choose them. Gop/s counts two operations per product with a
+weight. Limits are measured in the same run: memory that is only read, and the tile kernel with
+sixteen tokens on a panel in cache.
+
+Examples:
+  qwire bench model.gguf
+  qwire bench model.gguf -p 512 -n 64 -d 0,4096,16384 --plot speed.svg
+  qwire bench model.gguf -p 0 -n 64 --parallel 8
+  qwire bench model.gguf --threads 1,2,4 --markdown")]
+pub struct BenchArgs {
+    /// The model, or its first file
+    model: PathBuf,
+    #[command(flatten)]
+    trials: TrialArgs,
+    /// Worker threads, several to compare; the model is loaded for each [default: the CPUs this
+    /// process may use, or QWIRE_THREADS]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Machine")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Vec<u16>,
+    #[command(flatten)]
+    steps: StepArgs,
+    /// Print a JSON array, one object per trial
+    #[arg(long, conflicts_with = "markdown", help_heading = "Output")]
+    json: bool,
+    /// Print a table to paste
+    #[arg(long, help_heading = "Output")]
+    markdown: bool,
+    /// Draw speed against depth
+    #[arg(long, value_name = "FILE.svg", help_heading = "Output")]
+    plot: Option<PathBuf>,
+}
+
+/// What is measured.
+#[derive(Args)]
+#[command(next_help_heading = "Trials")]
+struct TrialArgs {
+    /// Prompt sizes; 0 for none
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', default_value = "512")]
+    prompt: Vec<u32>,
+    /// Tokens to generate; 0 for none
+    #[arg(short = 'n', long, value_name = "LIST", value_delimiter = ',', default_value = "64")]
+    generate: Vec<u32>,
+    /// Positions that are in the cache before the clock starts
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', default_value = "0")]
+    depth: Vec<u32>,
+    /// Samples of each
+    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repetitions: u32,
+    /// Sequences computed together
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1024))]
+    parallel: u32,
+    /// Other random tokens
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Do not measure the limits of the machine
+    #[arg(long)]
+    no_limits: bool,
+}
+
+/// Runs the command.
+pub fn bench(args: &BenchArgs, environment: &Environment) -> Result<u8, Failure> {
+    let isa = args.steps.isa(environment)?;
+    let trials = args.trials.list();
+    if trials.is_empty() {
+        return Err(Failure::usage("-p 0 and -n 0 leave nothing to measure"));
+    }
+    let threads: Vec<usize> = match args.threads.as_slice() {
+        [] => vec![default_threads(environment)],
+        list => list.iter().copied().map(usize::from).collect(),
+    };
+    let interrupt = Interrupt::install()?;
+    let file = super::open(&args.model)?;
+    let shape = super::shape_of(&file, &args.model)?;
+    let job = Job { args, isa, file, shape, trials, interrupt: &interrupt };
+    let extent = job.extent().map_err(|failure| failure.in_file(&args.model))?;
+    let plot = args.plot.as_deref().map(Draft::create).transpose()?;
+    let mut series = Vec::new();
+    for threads in threads {
+        if !interrupt.raised() {
+            series.push(job.measure(threads, extent)?);
+        }
+    }
+    let report = Report {
+        model: args.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into()),
+        cpu: machine::cpu(),
+        memory_bytes: machine::memory_bytes(),
+        isa: isa.name(),
+        kv: args.steps.kv().name(),
+        chunk: args.steps.chunk(),
+        parallel: extent.parallel,
+        series,
+    };
+    if let Some(mut draft) = plot {
+        let drawn = draft.write_all(plot::svg(&report).as_bytes());
+        drawn.map_err(|error| draft.failed(&error))?;
+        draft.finish()?;
+    }
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer(&mut out, &report.rows()).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else if args.markdown {
+        write!(out, "{}", report.markdown())?;
+    } else {
+        write!(out, "{}", report.table())?;
+    }
+    out.flush()?;
+    Ok(interrupt.code().unwrap_or(0))
+}
+
+impl TrialArgs {
+    fn list(&self) -> Vec<Trial> {
+        let kinds = [(Kind::Prefill, &self.prompt), (Kind::Decode, &self.generate)];
+        let mut trials = Vec::new();
+        for (kind, sizes) in kinds {
+            for n in sizes.iter().filter(|n| **n > 0) {
+                let at = |depth: &u32| Trial { kind, n: *n as usize, depth: *depth as usize };
+                trials.extend(self.depth.iter().map(at));
+            }
+        }
+        trials
+    }
+}
+
+/// A model and what to measure with it.
+struct Job<'a> {
+    args: &'a BenchArgs,
+    isa: Isa,
+    file: Arc<File>,
+    shape: Shape,
+    trials: Vec<Trial>,
+    interrupt: &'a Interrupt,
+}
+
+impl Job<'_> {
+    /// What the trials need; an error where the model or the memory does not have it.
+    fn extent(&self) -> Result<Extent, Failure> {
+        let most = |of: fn(&Trial) -> usize| self.trials.iter().map(of).max().unwrap_or(0);
+        let (deepest, longest) = (most(|trial| trial.depth), most(|trial| trial.n));
+        if deepest + longest > self.shape.context {
+            let [deepest, longest, whole, context] =
+                [deepest, longest, deepest + longest, self.shape.context]
+                    .map(|tokens| grouped(tokens as u64));
+            return Err(Failure::new(format!(
+                "{longest} tokens at a depth of {deepest} take {whole} positions; the model's \
+                 context is {context}"
+            )));
+        }
+        let extent = Extent { parallel: self.args.trials.parallel as usize, deepest, longest };
+        let bytes = self.cache_bytes(extent);
+        let room = memory::available().map(|bytes| memory::room(bytes, self.file.len_bytes()));
+        if let Some(room) = room.filter(|room| bytes > *room) {
+            let (bytes, room) = (quantity::bytes(bytes), quantity::bytes(room));
+            return Err(Failure::new(format!(
+                "the cache takes {bytes}; {room} of memory are left beside the weights"
+            ))
+            .hint("take smaller depths, fewer sequences, or --kv-type f16"));
+        }
+        memory::probe(bytes)?;
+        Ok(extent)
+    }
+
+    fn cache_bytes(&self, extent: Extent) -> u64 {
+        let page = self.shape.page_bytes(self.args.steps.kv()) as u64;
+        page.saturating_mul(extent.pages() as u64)
+    }
+
+    /// Loads the model for so many threads and runs every trial.
+    fn measure(&self, threads: usize, extent: Extent) -> Result<Series, Failure> {
+        let in_file = |failure: Failure| failure.in_file(&self.args.model);
+        let kv = self.args.steps.kv();
+        let prompts = self.trials.iter().filter(|trial| trial.kind == Kind::Prefill);
+        let longest = prompts.map(|trial| trial.n * extent.parallel).max().unwrap_or(1);
+        let rows = self.args.steps.chunk().min(longest.max(extent.deepest)).max(extent.parallel);
+        let limits = Limits { rows, outputs: extent.parallel, pages: extent.pages(), kv };
+        let mut bar = Bar::new("loading", Unit::Count("layers"), true);
+        let mut progress = |done, total| bar.set(done as u64, total as u64);
+        let device = Device::Cpu { threads, isa: self.isa };
+        let ready = backend::load(&self.file, device, limits, &mut progress).map_err(in_file)?;
+        drop(bar);
+        super::warn_unused(&ready.unused);
+        let cache = quantity::bytes(self.cache_bytes(extent));
+        eprintln!("{} · {} cache {cache}", ready.device, kv.name());
+
+        let limited = !self.args.trials.no_limits;
+        let mut reach = Reach::default();
+        if limited && !self.interrupt.raised() {
+            reach.measure(threads, self.isa)?;
+        }
+        let reading = Reading::of(&self.file, Some(&self.shape));
+        let kv_bytes = trial::kv_bytes(&self.shape, kv);
+        let measured = |trial: &Trial| Measured {
+            trial: *trial,
+            cost: trial.cost(&reading, kv_bytes, extent.parallel, rows),
+            samples: Vec::new(),
+        };
+        let mut measured: Vec<_> = self.trials.iter().map(measured).collect();
+        let mut stage = Stage::new(ready.runner, extent, self.args.trials.seed, self.interrupt);
+        self.repeat(&mut stage, &mut measured).map_err(in_file)?;
+        drop(stage);
+        if limited && !self.interrupt.raised() {
+            reach.measure(threads, self.isa)?;
+        }
+        measured.retain(|measured| !measured.samples.is_empty());
+        Ok(Series { threads, reach, measured })
+    }
+
+    /// Warms up, and goes round the trials until each has its samples or somebody interrupts.
+    fn repeat(&self, stage: &mut Stage, measured: &mut [Measured]) -> Result<(), Failure> {
+        let mut bar = Bar::new("filling the cache", Unit::Count("positions"), true);
+        if !stage.deepen(&mut |done, total| bar.set(done as u64, total as u64))? {
+            return Ok(());
+        }
+        drop(bar);
+        for kind in [Kind::Prefill, Kind::Decode] {
+            let most = match kind {
+                Kind::Prefill => self.args.steps.chunk(),
+                Kind::Decode => 4,
+            };
+            let sizes = self.trials.iter().filter(|trial| trial.kind == kind);
+            if let Some(n) = sizes.map(|trial| trial.n.min(most)).max() {
+                stage.sample(Trial { kind, n, depth: 0 })?;
+            }
+        }
+        let repetitions = self.args.trials.repetitions as usize;
+        let mut bar = Bar::new("measuring", Unit::Count("samples"), true);
+        let total = (repetitions * measured.len()) as u64;
+        for _ in 0..repetitions {
+            for measured in measured.iter_mut() {
+                let Some(sample) = stage.sample(measured.trial)? else { return Ok(()) };
+                measured.samples.push(sample);
+            }
+            bar.set(measured.iter().map(|m| m.samples.len() as u64).sum(), total);
+        }
+        Ok(())
+    }
+}
