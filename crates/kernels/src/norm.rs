@@ -33,7 +33,7 @@ fn sum_of_squares(x: &[f32]) -> f32 {
     fold(lanes)
 }
 
-/// y = (x * r) * w with r = 1 / sqrt(ss / n + eps). Returns whether ss was finite.
+/// y = (x * r) * w with r = 1 / sqrt(ss / n + eps). Returns whether ss and every y are finite.
 #[inline(always)]
 fn definition(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) -> bool {
     let ss = sum_of_squares(x);
@@ -41,11 +41,11 @@ fn definition(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) -> bool {
     for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
         *y = (x * r) * w;
     }
-    ss.is_finite()
+    ss.is_finite() && y.iter().all(|y| y.is_finite())
 }
 
 compiled! {
-    /// RMS norm of one row; false when the row holds (or sums to) something that is not finite.
+    /// RMS norm of one row; false when the row, its sum or the weights are not finite.
     pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) -> bool = definition
 }
 
@@ -93,6 +93,8 @@ mod tests {
         let mut y = [0.0; 4];
         for bad in [f32::NAN, f32::INFINITY, 3e38] {
             assert!(!rms_norm(Isa::SCALAR, &[1.0, bad, 0.0, 0.0], &[1.0; 4], 1e-6, &mut y));
+            let weight = [1.0, 1.0, bad * 1e38, 1.0];
+            assert!(!rms_norm(Isa::SCALAR, &[1.0; 4], &weight, 1e-6, &mut y));
         }
     }
 }

@@ -117,11 +117,16 @@ pub struct Poison {
 impl std::fmt::Display for Poison {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let place = match (self.phase, self.layer) {
-            (Phase::Norm, _) => "at the final norm".to_string(),
-            (Phase::Qkv, 0) => "in the token embedding".to_string(),
-            (Phase::Qkv, layer) => format!("after the experts of layer {}", layer - 1),
+            (Phase::Norm, layer) => {
+                format!("in the feed-forward part of layer {} or in output_norm", layer.max(1) - 1)
+            }
+            (Phase::Qkv, 0) => "in the token embedding or attn_norm of layer 0".to_string(),
+            (Phase::Qkv, layer) => {
+                let before = layer - 1;
+                format!("in the feed-forward part of layer {before} or attn_norm of layer {layer}")
+            }
             (Phase::Route, layer) => {
-                format!("after the attention or in the router of layer {layer}")
+                format!("in the attention, ffn_norm or router of layer {layer}")
             }
             (phase, layer) => format!("in phase {phase:?} of layer {layer}"),
         };

@@ -215,8 +215,18 @@ impl Keys<'_> {
     }
 
     fn scaling(&self) -> Result<Scaling, Error> {
-        let kind = self.metadata.str(&self.key("rope.scaling.type"))?.unwrap_or("none");
-        let factor = self.float("rope.scaling.factor", Some(1.0), 1e-3..=1e6)?;
+        // Older files have a factor, under one of two names, and no type: it is linear.
+        let older = self.float("rope.scale_linear", Some(1.0), 1e-3..=1e6)?;
+        let factor = self.float("rope.scaling.factor", Some(older), 1e-3..=1e6)?;
+        let untyped = if factor == 1.0 { "none" } else { "linear" };
+        let kind = self.metadata.str(&self.key("rope.scaling.type"))?.unwrap_or(untyped);
+        for (name, neutral) in [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0)] {
+            let name = format!("rope.scaling.{name}");
+            let found = self.float(&name, Some(neutral), f64::MIN..=f64::MAX)?;
+            if kind == "yarn" && found != neutral {
+                return Err(self.invalid(&name, format!("is {found}; only {neutral} runs")));
+            }
+        }
         match kind {
             "none" => Ok(Scaling::None),
             "linear" => Ok(Scaling::Linear { factor }),

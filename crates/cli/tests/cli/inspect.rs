@@ -48,6 +48,53 @@ fn a_check_reads_every_number() {
     qwire(&["run", &model, "--raw", "x"]).fails(1, &["router of layer 1", "nan.gguf"]);
 }
 
+/// One NaN anywhere ends a run and a computation of logits with a line that says where.
+#[test]
+fn damaged_weights_are_named_where_they_act() {
+    let folder = Folder::new("damage");
+    for (tensor, word) in [
+        ("blk.0.attn_norm.weight", "attn_norm of layer 0"),
+        ("blk.1.ffn_norm.weight", "ffn_norm or router of layer 1"),
+        ("blk.1.ffn_up_exps.weight", "feed-forward part of layer 1"),
+        ("output_norm.weight", "output_norm"),
+        ("output.weight", "logit of token 3"),
+    ] {
+        let mut copy = Copy::of("moes-f32.gguf");
+        let k = if tensor == "output.weight" { 3 * 128 } else { 0 };
+        let bytes = &mut copy.tensor(tensor).bytes;
+        for value in bytes[4 * k..].as_chunks_mut().0.iter_mut().take(64) {
+            *value = f32::NAN.to_le_bytes();
+        }
+        let model = folder.file("nan.gguf", &copy.bytes());
+        let npy = folder.path("nan.npy");
+        let ids: Vec<String> = (0..40).map(|id| id.to_string()).collect();
+        for device in ["--chunk=64", "--reference"] {
+            let args = ["logits", &model, "--tokens", &ids.join(","), "--npy", &npy, device];
+            qwire(&args).fails(1, &[word, "nan.gguf"]);
+        }
+    }
+}
+
+/// A factor without a type is linear, as other engines read it; what cannot run is refused.
+#[test]
+fn rope_scaling_is_never_ignored() {
+    let folder = Folder::new("rope");
+    let logits = |name: &str, keys: &[(&str, f32)]| {
+        let mut copy = Copy::of("moes-f32.gguf");
+        keys.iter().for_each(|(key, value)| _ = copy.set(&format!("qwen3moe.rope.{key}"), *value));
+        let model = folder.file(&format!("{name}.gguf"), &copy.bytes());
+        let npy = folder.path(&format!("{name}.npy"));
+        let outcome = qwire(&["logits", &model, "--tokens", "5,6,7,8", "--npy", &npy]);
+        (outcome.code, std::fs::read(npy).unwrap_or_default())
+    };
+    let plain = logits("plain", &[]).1;
+    let (code, factor) = logits("factor", &[("scaling.factor", 4.0)]);
+    assert_eq!(code, Some(0));
+    assert_ne!(factor, plain);
+    assert_eq!(logits("older", &[("scale_linear", 4.0)]).1, factor);
+    assert_eq!(logits("one", &[("scaling.factor", 1.0)]).1, plain);
+}
+
 #[test]
 fn what_does_not_run_is_shown_all_the_same() {
     let folder = Folder::new("strange");

@@ -97,7 +97,9 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
             .map_err(|fault| Failure::new(fault).in_file(&args.model))?;
         for first in (0..chunk.len()).step_by(LOGIT_ROWS) {
             let rows = first..chunk.len().min(first + LOGIT_ROWS);
-            for row in engine.logits(rows).chunks_exact(vocab) {
+            let position = done + first;
+            for (i, row) in engine.logits(rows).chunks_exact(vocab).enumerate() {
+                finite(row, position + i).map_err(|fault| fault.in_file(&args.model))?;
                 sinks.iter_mut().try_for_each(|sink| sink.row(row))?;
             }
         }
@@ -107,6 +109,14 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
     drop(bar);
     sinks.into_iter().try_for_each(Sink::finish)?;
     Ok(0)
+}
+
+/// Damaged weights of the head show in its logits alone.
+fn finite(row: &[f32], position: usize) -> Result<(), Failure> {
+    let Some(token) = row.iter().position(|logit| !logit.is_finite()) else { return Ok(()) };
+    let found = row[token];
+    let fault = format!("the logit of token {token} at position {position} is {found}");
+    Err(Failure::new(fault).hint("the head is damaged; `qwire inspect --check` names the tensor"))
 }
 
 impl LogitsArgs {
