@@ -15,7 +15,7 @@ fn what_takes_too_much_ends_in_one_line() {
         let value = nest.replace('<', &open).replace('>', &close);
         format!(
             "{SET}{{% for i in range(100000) %}}{{% set ns.x = {value} %}}\
-            {{% if loop.index == 15000 %}}{{% break %}}{{% endif %}}{{% endfor %}}{{{{ {then} }}}}",
+            {{% if loop.index == 14000 %}}{{% break %}}{{% endif %}}{{% endfor %}}{{{{ {then} }}}}",
         )
     };
     let each = |step: &str| format!("{SET}{{% for i in range(9999) %}}{step}{{% endfor %}}");
@@ -25,11 +25,11 @@ fn what_takes_too_much_ends_in_one_line() {
         (deep("<ns.x>", "[ns.x, ns.x] | unique | list"), ""),
         (deep("<ns.x>", "('' ~ ns.x) | length"), ""),
         (deep("<ns.x>", "{ns.x: 1}[ns.x]"), ""),
-        (each("{% set ns.s = ns.s ~ ns.s %}"), "of memory"),
-        (each("{% set ns.s = ns.s + ns.s %}"), "of memory"),
-        (each("{% set ns.s = ns.s.replace('a', 'aaaaaaaa') %}"), "of memory"),
-        (each("{% set x = (ns.s * 16).count('a') %}"), "within 3 s"),
-        (each("{% set x = ns.s * 16 | upper %}"), ""),
+        (each("{% set ns.s = ns.s ~ ns.s %}"), " "),
+        (each("{% set ns.s = ns.s + ns.s %}"), " "),
+        (each("{% set ns.s = ns.s.replace('a', 'aaaaaaaa') %}"), " "),
+        (each("{% set x = (ns.s * 16).count('a') %}"), " "),
+        (each("{% set x = (ns.s * 16) | upper %}"), ""),
         ("{{ ('a\n' * 100000) | indent(99999) }}".into(), "indent: 99999"),
         ("{{ ('a\n' * 100000) | indent(width=99999) }}".into(), "indent: 99999"),
         ("{{ [1] | batch(999999999, 'x') }}".into(), "batch: 999999999"),
@@ -45,11 +45,7 @@ fn what_takes_too_much_ends_in_one_line() {
         let start = Instant::now();
         let template = ChatTemplate::new(source).expect("a template");
         let why = template.render(&Value::Null, None, true, &Map::new());
-        eprintln!("{:?} {:.90?} {}", start.elapsed(), why, &source[source.len() - 40..]);
-        if why.is_ok() {
-            continue;
-        }
-        let why = why.expect_err(source).to_string();
+        let why = why.map(|text| text.len()).expect_err(source).to_string();
         assert!(why.contains(expected) && !why.contains('\n'), "{source}: {why}");
         assert!(start.elapsed().as_secs() < 5, "{source}: {:?}", start.elapsed());
     }
