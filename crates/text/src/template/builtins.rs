@@ -4,7 +4,7 @@ use minijinja::value::{Kwargs, Rest, Tuple, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use super::{MAX_TEXT_BYTES, clock, json, python};
+use super::{MAX_TEXT_BYTES, amounts, clock, json, python, watch};
 
 /// Seconds since 1970, replaced in tests.
 pub(super) type Clock = fn() -> i64;
@@ -50,6 +50,8 @@ pub(super) fn add_to(environment: &mut Environment, clock: Clock) {
         matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
     });
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
+    amounts::add_to(environment);
+    watch::add_to(environment);
     environment.set_unknown_method_callback(method);
 }
 
@@ -84,6 +86,7 @@ fn is_container(value: &Value) -> bool {
 
 /// Methods of Python's types.
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    watch::go_on()?;
     let Some(text) = value.as_str() else {
         return unknown_method_callback(state, value, name, args);
     };
@@ -118,6 +121,10 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
             let mut parts: Vec<Value> = parts.map(Value::from).collect();
             parts.reverse();
             Ok(parts.into())
+        }
+        "format" => {
+            amounts::braced_widths(text)?;
+            unknown_method_callback(state, value, name, args)
         }
         _ => unknown_method_callback(state, value, name, args),
     }

@@ -2,22 +2,27 @@
 //!
 //! A model file carries its own Jinja source, written for Python and for Transformers' settings.
 //! It is foreign code: it runs with bounded fuel, depth and output, reads no files, and whatever
-//! it does ends in a text or in one line that says why not. What is not bounded is a text that a
-//! template doubles in a variable and never prints: the engine has no hook for its operators.
+//! it does ends in a text or in one line that says why not. What single steps copy is bounded from
+//! outside: a rendering has its own thread, [`watch`] stops waiting for it after 3 s or, on Linux,
+//! once the process has gained 64 MiB, and [`amounts`] refuses the filters' largest arguments. A
+//! thread that is not waited for may go on with its last step until that ends.
 //!
 //! Known differences to Jinja2: `%` does not format, `~` writes floats without an exponent, a
 //! slice `[:0:-1]` includes the first item, and the filters that only web pages need are absent.
 
+mod amounts;
 mod builtins;
 mod clock;
 mod json;
 mod python;
 mod tags;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::io;
+use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
@@ -28,16 +33,18 @@ use qwire_gguf::Metadata;
 use crate::error::{Error, excerpt};
 use crate::tokenizer::{Controls, Vocabulary};
 use builtins::{Clock, Raised};
+use watch::Watch;
 
 /// Steps of a rendering; a conversation of 1,000 messages with 100 tools takes about 200,000.
-const FUEL: u64 = 5_000_000;
+/// Values nested by as many steps must fit the stack of [`watch`].
+const FUEL: u64 = 1_000_000;
 /// What a rendering may print, and the longest text that a filter may make.
 const MAX_TEXT_BYTES: usize = 16 << 20;
 const NAME: &str = "chat";
 
 /// A chat template, parsed and ready.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     variables: BTreeMap<String, Value>,
 }
 
@@ -83,7 +90,7 @@ impl ChatTemplate {
             ("tools".to_owned(), Value::from(())),
             ("documents".to_owned(), Value::from(())),
         ]);
-        Ok(Self { environment, variables })
+        Ok(Self { environment: Arc::new(environment), variables })
     }
 
     /// Renders a conversation. `extra` are the template's own switches, such as
@@ -98,20 +105,44 @@ impl ChatTemplate {
         let mut variables = self.variables.clone();
         variables.insert("messages".into(), python::value_of(messages));
         variables.insert("add_generation_prompt".into(), add_generation_prompt.into());
+        let mut input_bytes = size_of_json(messages);
         if let Some(tools) = tools {
             variables.insert("tools".into(), python::value_of(tools));
+            input_bytes += size_of_json(tools);
         }
         for (name, value) in extra {
             variables.insert(name.clone(), python::value_of(value));
+            input_bytes += size_of_json(value);
         }
-        let template = self.environment.get_template(NAME).map_err(|error| failed(&error))?;
-        let mut page = Page { bytes: Vec::new(), full: false };
-        match template.render_captured_to(Value::from(variables), &mut page) {
-            Ok(_) => String::from_utf8(page.bytes)
-                .map_err(|error| Error::Template(format!("its output is not UTF-8: {error}"))),
-            Err(_) if page.full => Err(too_much()),
-            Err(error) => Err(failed(&error)),
+        let environment = Arc::clone(&self.environment);
+        Watch::over(input_bytes).run(move || print_page(&environment, variables))
+    }
+}
+
+/// About how many bytes a conversation takes inside a template.
+fn size_of_json(json: &serde_json::Value) -> usize {
+    64 + match json {
+        serde_json::Value::String(text) => text.len(),
+        serde_json::Value::Array(items) => items.iter().map(size_of_json).sum(),
+        serde_json::Value::Object(pairs) => {
+            pairs.iter().map(|(key, value)| key.len() + size_of_json(value)).sum()
         }
+        _ => 0,
+    }
+}
+
+/// The whole rendering, on whatever thread it is called.
+fn print_page(
+    environment: &Environment<'_>,
+    variables: BTreeMap<String, Value>,
+) -> Result<String, Error> {
+    let template = environment.get_template(NAME).map_err(|error| failed(&error))?;
+    let mut page = Page { bytes: Vec::new(), full: false };
+    match template.render_captured_to(Value::from(variables), &mut page) {
+        Ok(_) => String::from_utf8(page.bytes)
+            .map_err(|error| Error::Template(format!("its output is not UTF-8: {error}"))),
+        Err(_) if page.full => Err(too_much()),
+        Err(error) => Err(failed(&error)),
     }
 }
 
@@ -142,6 +173,7 @@ struct Printed(usize);
 
 /// Prints `{{ value }}` as Python would.
 fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
+    watch::go_on()?;
     let text = python::str(value, MAX_TEXT_BYTES)?;
     let printed = state.get_or_insert_extension(Printed::default());
     printed.0 += text.len();
