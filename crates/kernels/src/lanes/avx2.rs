@@ -24,7 +24,7 @@ pub(crate) type I = [__m256i; 2];
 /// Sixteen f32.
 pub(crate) type F = [__m256; 2];
 
-/// `twice!(x, |half| e)`: e for both halves of x. Closures are not inlined where the instruction set
+/// `twice!(x, |half| e)`: e for both halves of x. Closures aren't inlined where the instruction set
 /// is not enabled, as in `array::map`.
 macro_rules! twice {
     ($pair:expr, |$x:ident| $e:expr) => {{
@@ -91,14 +91,16 @@ operations! {
     fn words(block: &[u8], at: usize) -> I {
         let bytes: &[u8] = &block[at..at + 32];
         // SAFETY: twice 16 readable bytes; the load needs no alignment.
-        let halves = unsafe { twice!([0, 16], |at| _mm_loadu_si128(bytes.as_ptr().add(at).cast())) };
+        let halves =
+            unsafe { twice!([0, 16], |at| _mm_loadu_si128(bytes.as_ptr().add(at).cast())) };
         twice!(halves, |half| _mm256_cvtepu16_epi32(half))
     }
     /// An f16 per lane.
     fn halves(block: &[u8], at: usize) -> F {
         let bytes: &[u8] = &block[at..at + 32];
         // SAFETY: twice 16 readable bytes; the load needs no alignment.
-        let halves = unsafe { twice!([0, 16], |at| _mm_loadu_si128(bytes.as_ptr().add(at).cast())) };
+        let halves =
+            unsafe { twice!([0, 16], |at| _mm_loadu_si128(bytes.as_ptr().add(at).cast())) };
         twice!(halves, |half| _mm256_cvtph_ps(half))
     }
     /// x & mask in every lane.

@@ -132,7 +132,10 @@ operations! {
 super::floats! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c", [8 4 2 1] }
 super::heads! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
 super::shared_parts! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
-super::tiles! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c", [16 => 16 / 4 8 => 8 / 4 4 => 4 / 4 2 => 2 / 2 1 => 1 / 1] }
+super::tiles! {
+    "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c",
+    [16 => 16 / 4 8 => 8 / 4 4 => 4 / 4 2 => 2 / 2 1 => 1 / 1]
+}
 
 /// How far ahead of the block in work memory is asked for.
 const AHEAD: usize = 4096;
