@@ -23,6 +23,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
 use qwire_kernels::Isa;
+use qwire_kernels::rope::Rope;
 use qwire_model::{LoadError, Shape};
 
 use bench::Bench;
@@ -41,6 +42,7 @@ pub struct Cpu {
 /// What `reserve` made.
 struct Reserved {
     shape: Shape,
+    rope: Rope,
     cache: Cache,
     buffers: Buffers,
     faults: Vec<AtomicU32>, // [rows]

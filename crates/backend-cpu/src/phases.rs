@@ -10,7 +10,7 @@ use qwire_kernels::activation;
 use qwire_kernels::attention::{self, Element, Queries};
 use qwire_kernels::exp::gate;
 use qwire_kernels::norm;
-use qwire_kernels::rope;
+use qwire_kernels::rope::{self, Rope};
 use qwire_kernels::route::{blend, route};
 use qwire_kernels::tile::ROWS;
 use qwire_model::backend::LOGIT_ROWS;
@@ -49,6 +49,7 @@ struct Floor<'a> {
     isa: Isa,
     benches: &'a [Mutex<Bench>],
     shape: &'a Shape,
+    rope: &'a Rope,
     faults: &'a [AtomicU32],
 }
 
@@ -195,6 +196,7 @@ impl Cpu {
             isa: self.isa,
             benches: &self.benches,
             shape: &reserved.shape,
+            rope: &reserved.rope,
             faults: &reserved.faults,
         };
         (floor, &mut reserved.buffers, &mut reserved.cache)
@@ -222,6 +224,7 @@ impl Backend for Cpu {
             cache: Cache::new(shape, limits.pages, limits.kv),
             buffers: Buffers::new(shape, limits),
             faults: (0..limits.rows).map(|_| AtomicU32::new(NO_FAULT)).collect(),
+            rope: shape.rotation.rope(),
             shape: shape.clone(),
         });
         Ok(())
@@ -230,11 +233,10 @@ impl Backend for Cpu {
     fn begin(&mut self, batch: &Batch) {
         let (floor, b, _) = self.floor();
         b.place(batch);
-        let rope = floor.shape.rotation.rope();
-        let half = rope.pairs();
+        let half = floor.rope.pairs();
         let angles = b.cos.chunks_exact_mut(half).zip(b.sin.chunks_exact_mut(half));
         for (position, (cos, sin)) in batch.positions().zip(angles) {
-            rope.fill(position, cos, sin);
+            floor.rope.fill(position, cos, sin);
         }
     }
 
@@ -259,8 +261,8 @@ impl Backend for Cpu {
         });
     }
 
-    fn attend(&mut self, layer: &Layer<Self>, batch: &Batch) {
-        let _ = batch; // placed by `begin`
+    /// The batch's spans were placed by `begin`.
+    fn attend(&mut self, layer: &Layer<Self>, _: &Batch) {
         let (floor, b, cache) = self.floor();
         rotate(&floor, b, layer);
         match cache {
@@ -292,7 +294,9 @@ impl Backend for Cpu {
     fn expand(&mut self, layer: &Layer<Self>) {
         let (floor, b, _) = self.floor();
         let (ffn, groups) = (floor.shape.ffn, &b.groups);
-        b.h.order.clone_from(&groups.rows);
+        let pairs = groups.bounds.last().copied().unwrap_or(0);
+        b.h.order.clear();
+        b.h.order.extend_from_slice(&groups.rows[..pairs]);
         b.h.tile_groups(&groups.bounds);
         floor.pack(&mut b.h);
         let (h, first_tiles) = (&b.h, first_tiles(&b.h.tiles, &groups.bounds));
