@@ -1,28 +1,34 @@
-//! Matrices on a CPU: panels of sixteen rows, packed once at load.
+//! Matrices on a CPU: panels of sixteen rows, packed once.
 
 use std::ops::Range;
 
-use memmap2::{Advice, MmapMut};
 use qwire_kernels::Isa;
 use qwire_kernels::quant::{FORMATS, Format};
 use qwire_kernels::tile::{Panel, ROWS, Sums};
 use qwire_model::{LoadError, Role, Weights};
 
 use crate::activations::{Activations, Form};
+use crate::panels::Panels;
 use crate::pool::Pool;
+
+/// Panels are packed, written and checked this many bytes at a time, or a little less. What the
+/// file's own pages take beside the panels stays as small.
+const PIECE_BYTES: usize = 64 << 20;
 
 /// One matrix, or one per expert.
 pub struct Matrix {
     /// The file's tensor: shape, and rows of an embedding.
     pub(crate) weights: Weights,
     pub(crate) form: Form,
-    format: &'static Format,
-    panels: Option<MmapMut>, // [count, rows / 16, panel]; none for an embedding
+    /// The format of its panels.
+    pub(crate) format: &'static Format,
+    pub(crate) panels: Option<Panels>, // none for an embedding
     panel_bytes: usize,
 }
 
 impl Matrix {
-    pub(crate) fn new(weights: Weights, role: Role, pool: &Pool) -> Result<Self, LoadError> {
+    /// A matrix whose panels are yet to come.
+    pub(crate) fn new(weights: Weights, role: Role) -> Self {
         let router = role == Role::Router && weights.format.quantised;
         let format = if router { &FORMATS[0] } else { weights.format };
         let form = match role {
@@ -31,11 +37,7 @@ impl Matrix {
             _ => Form::Narrow,
         };
         let panel_bytes = format.layout.panel_bytes(weights.k);
-        let mut matrix = Self { weights, form, format, panels: None, panel_bytes };
-        if role != Role::Embedding {
-            matrix.panels = Some(matrix.pack(pool)?);
-        }
-        Ok(matrix)
+        Self { weights, form, format, panels: None, panel_bytes }
     }
 
     /// Panels of one matrix.
@@ -43,27 +45,55 @@ impl Matrix {
         self.weights.rows.div_ceil(ROWS)
     }
 
-    fn pack(&self, pool: &Pool) -> Result<MmapMut, LoadError> {
-        let (weights, panels) = (&self.weights, self.panels());
-        let len = weights.count * panels * self.panel_bytes;
-        let out_of_memory =
-            |error| LoadError(format!("tensor `{}`: {len} bytes: {error}", weights.name()));
-        let mut memory = MmapMut::map_anon(len).map_err(out_of_memory)?;
-        // Large pages spare the table walks of a stream through gigabytes; without them it works.
-        #[cfg(target_os = "linux")]
-        let _ = memory.advise(Advice::HugePage);
-        pool.chunks(&mut memory, self.panel_bytes, |_, task, panel| {
-            let (matrix, first) = (task / panels, task % panels * ROWS);
-            let rows = ROWS.min(weights.rows - first);
-            let first = matrix * weights.rows + first;
+    /// Bytes of all panels.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.weights.count * self.panels() * self.panel_bytes
+    }
+
+    /// All panels in order, as ranges of bytes: whole panels, and a bounded number of them.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let len = self.len_bytes();
+        let step = (PIECE_BYTES / self.panel_bytes).max(1) * self.panel_bytes;
+        (0..len).step_by(step).map(move |start| start..len.min(start + step))
+    }
+
+    /// Packs all panels into memory of their own.
+    pub(crate) fn pack(&self, pool: &Pool) -> Result<Panels, LoadError> {
+        let len = self.len_bytes();
+        let mut memory = Panels::reserve(len).map_err(|error| {
+            LoadError(format!("tensor `{}`: {len} bytes: {error}", self.weights.name()))
+        })?;
+        for piece in self.pieces() {
+            self.pack_piece(pool, piece.clone(), &mut memory[piece]);
+        }
+        Ok(Panels::Packed(memory))
+    }
+
+    /// Packs one of the pieces; the bytes of the file that it read make way.
+    pub(crate) fn pack_piece(&self, pool: &Pool, piece: Range<usize>, out: &mut [u8]) {
+        let (weights, first) = (&self.weights, piece.start / self.panel_bytes);
+        if first == 0 {
+            weights.stream();
+        }
+        pool.chunks(out, self.panel_bytes, |_, task, panel| {
+            let start = self.row((first + task) * self.panel_bytes);
+            let rows = ROWS.min(weights.rows - start % weights.rows);
+            // Packing leaves its padding as it is, and the same panels shall be the same bytes.
+            panel[..self.format.layout.head_bytes(weights.k)].fill(0);
             if self.format.id == weights.format.id {
-                self.format.layout.pack(weights.row_bytes(first, rows), weights.k, panel);
+                self.format.layout.pack(weights.row_bytes(start, rows), weights.k, panel);
             } else {
-                self.format.layout.pack(&floats(weights, first, rows), weights.k, panel);
+                self.format.layout.pack(&floats(weights, start, rows), weights.k, panel);
             }
         });
-        weights.release();
-        Ok(memory)
+        // From the first row on: a page that two pieces share was left by the former.
+        weights.release(0..self.row(piece.end));
+    }
+
+    /// The first row, over all matrices, of the panel that begins at this byte.
+    fn row(&self, at: usize) -> usize {
+        let (panel, panels) = (at / self.panel_bytes, self.panels());
+        panel / panels * self.weights.rows + panel % panels * ROWS
     }
 
     /// Panel `panel` of matrix `index` times one tile of `x`.

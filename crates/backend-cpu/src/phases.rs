@@ -212,7 +212,7 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
 
     fn matrix(&mut self, weights: Weights, role: Role) -> Result<Matrix, LoadError> {
-        Matrix::new(weights, role, &self.pool)
+        self.place(Matrix::new(weights, role), role)
     }
 
     fn vector(&mut self, values: Vec<f32>) -> Result<Vec<f32>, LoadError> {

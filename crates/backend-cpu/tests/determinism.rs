@@ -1,12 +1,16 @@
-//! The same bits, whatever the threads, chunks, batch, cache and instruction set.
+//! The same bits, whatever the threads, chunks, batch, cache, instruction set, and wherever panels
+//! come from.
 //!
 //! Every run computes the logits of the same tokens at every position and must equal, as bits, a
 //! first run that takes one thread and one token at a time.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use qwire_backend_cpu::Cpu;
+use qwire_backend_cpu::pool::Pool;
+use qwire_backend_cpu::sidecar::{Plan, Sidecar};
 use qwire_engine::{Engine, Outputs, Sequence};
 use qwire_gguf::File;
 use qwire_kernels::Isa;
@@ -32,6 +36,14 @@ struct Run {
     kv: KvType,
     isa: &'static str,
     way: Way,
+    panels: Panels,
+}
+
+/// Where panels come from.
+#[derive(Clone, Copy, Debug)]
+enum Panels {
+    Packed,
+    Sidecar,
 }
 
 fn token(seed: usize, vocab: usize) -> TokenId {
@@ -46,6 +58,10 @@ fn tokens(count: usize, vocab: usize) -> Vec<TokenId> {
 fn load(file: &Arc<File>, run: Run, positions: usize) -> Loaded<Cpu> {
     let isa = Isa::named(run.isa).expect("this processor has it");
     let backend = Cpu::new(run.threads, isa).expect("threads start");
+    let backend = match run.panels {
+        Panels::Packed => backend,
+        Panels::Sidecar => backend.with_sidecar(sidecar(file, run.threads)),
+    };
     let (rows, sequences) = match run.way {
         Way::Chunks(chunk) => (chunk, 1),
         Way::Beside(others, chunk) => (chunk * (others + 1), others + 1),
@@ -54,6 +70,20 @@ fn load(file: &Arc<File>, run: Run, positions: usize) -> Loaded<Cpu> {
     let pages = sequences * (positions.div_ceil(64) + 2);
     let limits = |_: &_| Limits { rows, outputs: rows, pages, kv: run.kv };
     Loaded::load(file, backend, limits, &mut |_, _| {}).expect("the model loads")
+}
+
+/// A sidecar whose file has lost its name already.
+fn sidecar(file: &Arc<File>, threads: usize) -> Sidecar {
+    static NAMES: AtomicUsize = AtomicUsize::new(0);
+    let no = NAMES.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("qwire-bits-{}-{no}", std::process::id()));
+    let plan = Arc::new(Plan::of(file).expect("it can be loaded"));
+    let pool = Pool::new(threads).expect("threads start");
+    let out = std::fs::File::create_new(&path).expect("a temporary file");
+    plan.write(&out, &pool, &mut |_, _| true).expect("there is room");
+    let sidecar = plan.open(&path).expect("it fits");
+    std::fs::remove_file(&path).expect("it is there");
+    sidecar
 }
 
 /// Bits of the logits of every position.
@@ -181,10 +211,14 @@ fn full_matrix(name: &str) {
             Way::Beside(15, 1),
             Way::Beside(16, 7),
         ] {
-            runs.extend([1, 2, 3, 5].map(|threads| Run { threads, kv, isa, way }));
+            let panels = Panels::Packed;
+            runs.extend([1, 2, 3, 5].map(|threads| Run { threads, kv, isa, way, panels }));
+            runs.push(Run { threads: 2, kv, isa, way, panels: Panels::Sidecar });
         }
         for isa in Isa::available() {
-            runs.push(Run { threads: 2, kv, isa: isa.name(), way: Way::Chunks(64) });
+            for panels in [Panels::Packed, Panels::Sidecar] {
+                runs.push(Run { threads: 2, kv, isa: isa.name(), way: Way::Chunks(64), panels });
+            }
         }
     }
     check(name, &golden(name), 300, &runs);
@@ -208,7 +242,8 @@ fn covering_subset(shape: &str, mix: &str) {
     let file = synthetic::file(&recipe).expect("a model");
     let isa = Isa::detect().name();
     let narrower = Isa::available().iter().rev().nth(1).map_or("scalar", |isa| isa.name());
-    let run = |threads, kv, isa, way| Run { threads, kv, isa, way };
+    let run = |threads, kv, isa, way| Run { threads, kv, isa, way, panels: Panels::Packed };
+    let kept = |run| Run { panels: Panels::Sidecar, ..run };
     let (half, single) = (KvType::F16, KvType::F32);
     let runs = [
         run(1, half, isa, Way::Chunks(1)),
@@ -217,10 +252,11 @@ fn covering_subset(shape: &str, mix: &str) {
         run(5, half, isa, Way::Beside(1, 64)),
         run(2, half, isa, Way::Beside(4, 7)),
         run(2, half, narrower, Way::Chunks(1100)),
+        kept(run(3, half, isa, Way::Chunks(512))),
         run(1, half, isa, Way::Rollback),
         run(3, half, isa, Way::Fork),
         run(2, single, isa, Way::Chunks(64)),
-        run(5, single, isa, Way::Chunks(1100)),
+        kept(run(5, single, isa, Way::Chunks(1100))),
         run(2, single, isa, Way::Fork),
     ];
     check(shape.name, &file, 1100, &runs);
@@ -244,7 +280,8 @@ fn chunk_of_2048() {
     recipe.layers = Some(1);
     let file = synthetic::file(&recipe).expect("a model");
     let isa = Isa::detect().name();
-    let runs =
-        [512, 2048].map(|chunk| Run { threads: 2, kv: KvType::F16, isa, way: Way::Chunks(chunk) });
+    let panels = Panels::Packed;
+    let run = |way| Run { threads: 2, kv: KvType::F16, isa, way, panels };
+    let runs = [512, 2048].map(|chunk| run(Way::Chunks(chunk)));
     check("tiny-moe", &file, 2100, &runs);
 }

@@ -10,6 +10,7 @@ use qwire_model::KvType;
 
 use crate::config::Environment;
 use crate::failure::Failure;
+use crate::sidecar::Packing;
 
 /// Where and how the model runs. No choice here but `--kv-type` changes a single bit of the result.
 #[derive(Args, Clone, Debug)]
@@ -36,6 +37,10 @@ pub struct StepArgs {
     /// Storage of keys and values; f32 keeps every bit in twice the memory
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv_type: KvArg,
+    /// Packed weights kept on disk (`qwire pack`): auto takes them where they are and renews them
+    /// where the disk has room, never takes none, always makes them first
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pack: Packing,
 }
 
 /// [`KvType`] on the command line; documented at its flag, which keeps the help in two columns.
@@ -63,6 +68,11 @@ impl StepArgs {
     pub fn isa(&self, environment: &Environment) -> Result<Isa, Failure> {
         let name = self.isa.as_deref().or(environment.isa.as_deref()).unwrap_or("auto");
         Isa::named(name).map_err(Failure::new)
+    }
+
+    /// What becomes of sidecars.
+    pub fn packing(&self) -> Packing {
+        self.pack
     }
 
     /// Rows of a step.

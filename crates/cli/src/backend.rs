@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use qwire_backend_cpu::Cpu;
+use qwire_backend_cpu::sidecar::Sidecar;
 use qwire_gguf::File;
 use qwire_kernels::Isa;
 use qwire_model::reference::Reference;
@@ -31,18 +32,25 @@ pub struct Ready {
     pub unused: Vec<String>,
 }
 
-/// Binds every tensor, uploads it, and reserves memory. `progress` hears (layers done, layers).
+/// Binds every tensor, uploads it, and reserves memory. A CPU takes its panels from the sidecar
+/// where there is one. `progress` hears (layers done, layers).
 pub fn load(
     file: &Arc<File>,
     device: Device,
+    sidecar: Option<Sidecar>,
     limits: Limits,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Ready, Failure> {
+    let kept = if sidecar.is_some() { ", packed weights from disk" } else { "" };
     let (runner, unused) = match device {
-        Device::Cpu { threads, isa } => on(file, Cpu::new(threads, isa)?, limits, progress)?,
+        Device::Cpu { threads, isa } => {
+            let cpu = Cpu::new(threads, isa)?;
+            let cpu = if let Some(sidecar) = sidecar { cpu.with_sidecar(sidecar) } else { cpu };
+            on(file, cpu, limits, progress)?
+        }
         Device::Reference => on(file, Reference::default(), limits, progress)?,
     };
-    Ok(Ready { runner, device: device.to_string(), unused })
+    Ok(Ready { runner, device: format!("{device}{kept}"), unused })
 }
 
 /// Binds every tensor to nothing but the file: proves that a model can be loaded, and costs

@@ -3,11 +3,13 @@
 //! ```text
 //! QWIRE_THREADS   default of --threads
 //! QWIRE_ISA       default of --isa
+//! XDG_CACHE_HOME  where to keep what can be made again; else HOME/.cache
 //! NO_COLOR        no colour on stderr when set to anything, as does TERM=dumb
 //! ```
 //! A flag wins over a variable.
 
 use std::env;
+use std::path::PathBuf;
 
 use crate::failure::Failure;
 
@@ -18,6 +20,8 @@ pub struct Environment {
     pub threads: Option<usize>,
     /// The name of an instruction set.
     pub isa: Option<String>,
+    /// The folder for what can be made again.
+    pub cache: Option<PathBuf>,
     /// Whether messages may be coloured on a terminal.
     pub colour: bool,
 }
@@ -35,10 +39,14 @@ impl Environment {
             let fault = format!("QWIRE_THREADS is `{value}`; accepted: 1 to 1024");
             number.ok_or_else(|| Failure::usage(fault))
         });
+        let absolute = |path: &PathBuf| path.is_absolute();
+        let home = set("HOME").map(PathBuf::from).filter(absolute);
+        let cache = set("XDG_CACHE_HOME").map(PathBuf::from).filter(absolute);
         let dumb = variable("TERM").is_some_and(|terminal| terminal == "dumb");
         Ok(Self {
             threads: threads.transpose()?,
             isa: set("QWIRE_ISA"),
+            cache: cache.or_else(|| home.map(|home| home.join(".cache"))),
             colour: set("NO_COLOR").is_none() && !dumb,
         })
     }
@@ -60,6 +68,11 @@ mod tests {
         assert_eq!((set.threads, set.isa.as_deref(), set.colour), (Some(3), Some("avx2"), false));
         let empty = read(&[("QWIRE_THREADS", ""), ("NO_COLOR", "")]).unwrap();
         assert_eq!((empty.threads, empty.colour), (None, true));
+        let cache = |pairs: &[_]| read(pairs).unwrap().cache;
+        assert_eq!(cache(&[("HOME", "/a")]), Some("/a/.cache".into()));
+        assert_eq!(cache(&[("HOME", "/a"), ("XDG_CACHE_HOME", "/b")]), Some("/b".into()));
+        assert_eq!(cache(&[("HOME", "/a"), ("XDG_CACHE_HOME", "b")]), Some("/a/.cache".into()));
+        assert_eq!(cache(&[]), None);
         assert!(!read(&[("TERM", "dumb")]).unwrap().colour);
         let fault = read(&[("QWIRE_THREADS", "many")]).unwrap_err();
         assert!(fault.contains("QWIRE_THREADS is `many`"), "{fault}");

@@ -14,6 +14,7 @@ mod failure;
 mod memory;
 mod progress;
 mod quantity;
+mod sidecar;
 mod signals;
 
 use std::process::ExitCode;

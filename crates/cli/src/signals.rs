@@ -60,8 +60,8 @@ impl Interrupt {
 /// Turns the fault of reading a mapped file past its new end into a message and exit code 1.
 pub fn watch_mapping(path: &Path) -> Result<(), Failure> {
     let path = one_line(&path.to_string_lossy());
-    let message =
-        format!("\nerror: {path}: the file was truncated, or cannot be read, while in use\n");
+    let fault = "the file, or its sidecar, was truncated or cannot be read, while in use";
+    let message = format!("\nerror: {path}: {fault}\n");
     let report = move || {
         // Nothing can be done where stderr is closed.
         let _ = rustix::io::write(rustix::stdio::stderr(), message.as_bytes());

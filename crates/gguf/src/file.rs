@@ -1,6 +1,7 @@
 //! File: one model as the rest of the system sees it, whether it lies in one file or in several.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::error::Error;
@@ -9,6 +10,9 @@ use crate::metadata::Metadata;
 use crate::shard::Shard;
 use crate::split::Split;
 use crate::tensor::{Tensor, tensor_error};
+
+/// So many bytes at either end of a tensor tell it from another.
+const EDGE_BYTES: usize = 4096;
 
 /// An open model: its metadata, its tensor directory and the bytes of its tensors.
 pub struct File {
@@ -93,10 +97,29 @@ impl File {
         &self.shard(tensor).source.bytes()[tensor.start as usize..][..tensor.len_bytes() as usize]
     }
 
-    /// Says that a tensor's bytes will not be read soon, so that its memory is free for others.
-    pub fn release(&self, tensor: &Tensor) {
-        let shard = self.shard(tensor);
-        shard.source.release(tensor.start as usize, tensor.len_bytes() as usize);
+    /// Says that all of a tensor's bytes will be read, in order.
+    pub fn stream(&self, tensor: &Tensor) {
+        self.shard(tensor).source.stream(within(tensor, 0..tensor.len_bytes() as usize));
+    }
+
+    /// Says that some of a tensor's bytes will not be read soon: their memory is free for others,
+    /// that of this process and that of the system's cache of the file.
+    pub fn release(&self, tensor: &Tensor, bytes: Range<usize>) {
+        self.shard(tensor).source.release(within(tensor, bytes));
+    }
+
+    /// Hands out what tells this model from any other without reading all of it: of each file its
+    /// length and everything before the data, of each tensor the first and last 4 KB.
+    pub fn identify(&self, mut take: impl FnMut(&[u8])) {
+        for shard in &self.shards {
+            take(&shard.source.len_bytes().to_le_bytes());
+            take(&shard.source.bytes()[..shard.head_bytes]);
+        }
+        for tensor in &self.tensors {
+            let data = self.data(tensor);
+            take(&data[..EDGE_BYTES.min(data.len())]);
+            take(&data[data.len().saturating_sub(EDGE_BYTES)..]);
+        }
     }
 
     /// An error about a tensor, for checks that only its user can make:
@@ -138,6 +161,13 @@ impl File {
     fn shard(&self, tensor: &Tensor) -> &Shard {
         &self.shards[tensor.shard as usize]
     }
+}
+
+/// Where in its file some bytes of a tensor lie.
+fn within(tensor: &Tensor, bytes: Range<usize>) -> Range<usize> {
+    assert!(bytes.end as u64 <= tensor.len_bytes(), "bytes of the tensor");
+    let start = tensor.start as usize;
+    start + bytes.start..start + bytes.end
 }
 
 impl fmt::Debug for File {

@@ -8,8 +8,11 @@
 #![allow(unsafe_code)]
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
@@ -26,7 +29,7 @@ pub(crate) struct Source {
 }
 
 enum Bytes {
-    Mapped(Mmap),
+    Mapped(Mmap, fs::File),
     Owned(Vec<u8>),
 }
 
@@ -46,7 +49,7 @@ impl Source {
         // anything but slices bound to its own lifetime. That the file is not modified while
         // mapped cannot be enforced by any program; the head of this file says what follows then.
         let bytes = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Ok(Source { bytes: Bytes::Mapped(bytes), path: Some(path.to_path_buf()) })
+        Ok(Source { bytes: Bytes::Mapped(bytes, file), path: Some(path.to_path_buf()) })
     }
 
     pub(crate) fn from_bytes(bytes: Vec<u8>) -> Result<Source, Error> {
@@ -58,18 +61,34 @@ impl Source {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.bytes {
-            Bytes::Mapped(map) => map,
+            Bytes::Mapped(map, _) => map,
             Bytes::Owned(bytes) => bytes,
         }
     }
 
-    /// Says that a part will not be read soon. Its memory is free at once; reading maps it again.
-    pub(crate) fn release(&self, offset: usize, len: usize) {
+    /// Says that all of a part will be read, in order. Two megabytes at a time come off a disk much
+    /// sooner than page after page: where the file's system has large pages, asking for them is
+    /// better than any read-ahead.
+    pub(crate) fn stream(&self, part: Range<usize>) {
+        #[cfg(target_os = "linux")]
+        if let Bytes::Mapped(map, _) = &self.bytes {
+            let start = part.start / PAGE * PAGE;
+            // Advice that is not taken costs time, nothing else.
+            let _ = map.advise_range(Advice::HugePage, start, part.end - start);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = part;
+    }
+
+    /// Says that a part will not be read soon. Its memory is free at once, and so is that of the
+    /// system's cache where no other process maps it: a model that was copied out of its file
+    /// would otherwise be in memory twice. Reading gets it again.
+    pub(crate) fn release(&self, part: Range<usize>) {
         #[cfg(unix)]
-        if let Bytes::Mapped(map) = &self.bytes {
+        if let Bytes::Mapped(map, file) = &self.bytes {
             // Only whole pages inside of the part: its neighbours may be in use.
-            let start = offset.next_multiple_of(PAGE);
-            let end = (offset + len) / PAGE * PAGE;
+            let start = part.start.next_multiple_of(PAGE);
+            let end = part.end / PAGE * PAGE;
             if start < end {
                 // SAFETY: the mapping is shared with the file and never written, so that dropped
                 // pages read the same when they come back.
@@ -78,6 +97,7 @@ impl Source {
                 };
                 // Advice that is not taken costs memory, nothing else.
                 let _ = advised;
+                forget(file, start..end);
             }
         }
     }
@@ -90,6 +110,18 @@ impl Source {
         self.path.as_deref()
     }
 }
+
+/// Lets go of the system's cache of a part of a file.
+#[cfg(target_os = "linux")]
+fn forget(file: &fs::File, part: Range<usize>) {
+    use rustix::fs::{Advice, fadvise};
+    let len = std::num::NonZeroU64::new(part.len() as u64);
+    // As above.
+    let _ = fadvise(file, part.start as u64, len, Advice::DontNeed);
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn forget(_: &fs::File, _: Range<usize>) {}
 
 fn empty() -> Error {
     Error::new("is empty (0 bytes), not a GGUF file")

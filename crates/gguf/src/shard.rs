@@ -13,6 +13,8 @@ pub(crate) struct Shard {
     pub(crate) source: Arc<Source>,
     pub(crate) version: u32,
     pub(crate) alignment: u64,
+    /// Bytes of header, metadata and directory.
+    pub(crate) head_bytes: usize,
 }
 
 struct Header {
@@ -47,8 +49,9 @@ impl Shard {
             let metadata = Metadata::read(&source, &mut cursor, header.keys)?;
             let alignment = alignment(&metadata)?;
             read_directory(&mut cursor, header.tensors, no, alignment, tensors)?;
-            let shard = Shard { source: source.clone(), version: header.version, alignment };
-            Ok((shard, metadata))
+            let head_bytes = cursor.position() as usize;
+            let (source, version) = (source.clone(), header.version);
+            Ok((Shard { source, version, alignment, head_bytes }, metadata))
         };
         parse().map_err(|error: Error| error.in_file(source.path()))
     }

@@ -354,3 +354,65 @@ fn check_unix(folder: &Folder, check: impl Fn(&Path, &str)) {
         Err(_) => check(&closed, "no permission to read it"),
     }
 }
+
+/// Two tensors of 20,000 bytes.
+fn pair() -> Vec<u8> {
+    let mut writer = Writer::new(32);
+    writer.metadata("general.name", "pair").unwrap();
+    for name in ["a", "b"] {
+        writer.tensor(name, &[20_000], Dtype::I8).unwrap();
+    }
+    let mut section = writer.begin(vec![]).unwrap();
+    section.tensor(&data(1, 20_000)).unwrap();
+    section.tensor(&data(2, 20_000)).unwrap();
+    section.finish().unwrap()
+}
+
+#[test]
+fn a_model_is_told_by_its_head_its_length_and_the_edges_of_its_tensors() {
+    let marks = |bytes: &[u8]| {
+        let mut marks: Vec<u8> = Vec::new();
+        File::from_bytes(bytes.to_vec()).unwrap().identify(|part| marks.extend(part));
+        marks
+    };
+    let bytes = pair();
+    let known = marks(&bytes);
+    assert!(known.len() < 4 * 4096 + 300, "the rest is not read");
+    let last = bytes.len() - 20_000;
+    let name = bytes.windows(4).position(|part| part == b"pair").unwrap();
+    for at in [name, last - 20_000, last - 1, last, last + 4095, bytes.len() - 4096] {
+        let mut other = bytes.clone();
+        other[at] ^= 1;
+        assert!(marks(&other) != known, "byte {at}");
+    }
+    assert!(marks(&[&bytes[..], b"x"].concat()) != known, "the length");
+    let mut other = bytes.clone();
+    other[last + 10_000] ^= 1;
+    assert!(marks(&other) == known, "the middle of a tensor is not looked at");
+}
+
+#[test]
+fn bytes_that_are_released_leave_memory_and_come_back() {
+    let folder = Folder::new("release");
+    let mut writer = Writer::new(32);
+    writer.tensor("a", &[4 << 20], Dtype::I8).unwrap();
+    let mut section = writer.begin(vec![]).unwrap();
+    section.tensor(&data(3, 4 << 20)).unwrap();
+    let path = folder.write("m.gguf", &section.finish().unwrap());
+    let file = File::open(&path).unwrap();
+    let tensor = file.tensor("a").unwrap();
+    let resident_kb = || -> Option<usize> {
+        let maps = fs::read_to_string("/proc/self/smaps").ok()?;
+        let ours = maps.split_once(path.to_str().unwrap())?.1;
+        let line = ours.lines().find(|line| line.starts_with("Rss:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    file.stream(tensor);
+    assert_eq!(file.data(tensor), data(3, 4 << 20));
+    let before = resident_kb();
+    file.release(tensor, 0..4 << 20);
+    if let (Some(before), Some(after)) = (before, resident_kb()) {
+        assert!(before > 3000 && after < 300, "{before} kB, then {after} kB");
+    }
+    assert_eq!(file.data(tensor), data(3, 4 << 20));
+}

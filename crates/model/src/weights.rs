@@ -1,6 +1,7 @@
 //! A tensor of the file, proven to have the expected shape and a type that runs.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use qwire_gguf::{File, Tensor};
@@ -77,15 +78,24 @@ impl Weights {
         self.file.data(&self.tensor)
     }
 
-    /// Says that the bytes will not be read soon: somebody has a copy.
-    pub fn release(&self) {
-        self.file.release(&self.tensor);
+    /// Says that all rows will be read, in order.
+    pub fn stream(&self) {
+        self.file.stream(&self.tensor);
+    }
+
+    /// Says that rows over all matrices will not be read soon: somebody has a copy.
+    pub fn release(&self, rows: Range<usize>) {
+        self.file.release(&self.tensor, self.bytes_of(rows));
     }
 
     /// Rows `first..first + rows` over all matrices, as bytes.
     pub fn row_bytes(&self, first: usize, rows: usize) -> &[u8] {
+        &self.bytes()[self.bytes_of(first..first + rows)]
+    }
+
+    fn bytes_of(&self, rows: Range<usize>) -> Range<usize> {
         let len = self.format.row_bytes(self.k);
-        &self.bytes()[first * len..(first + rows) * len]
+        rows.start * len..rows.end * len
     }
 
     /// One row over all matrices, exact.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use qwire_model::synthetic::{self, MIXES, Mix, Recipe, SHAPES, ShapePreset};
 
-use crate::draft::Draft;
+use crate::draft::{self, Draft};
 use crate::failure::Failure;
 use crate::progress::{Bar, Unit};
 use crate::quantity::{bytes, grouped};
@@ -124,18 +124,7 @@ fn line(shape: &'static ShapePreset, mix: &'static Mix) -> Result<String, Failur
 
 /// Refuses what the disk cannot hold; a file to be replaced stays until the end.
 fn check_disk(path: &Path, len: u64) -> Result<(), Failure> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let disk = rustix::fs::statvfs(folder).map_err(|error| {
-        let why = match error {
-            rustix::io::Errno::NOENT => "no such folder".to_string(),
-            other => other.to_string(),
-        };
-        Failure::new(format!("{}: {why}", folder.display()))
-    })?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let free = draft::free_bytes(path)?;
     if len > free {
         let (len, free) = (bytes(len), bytes(free));
         let fault = format!("{}: takes {len}, but {free} are free on its disk", path.display());

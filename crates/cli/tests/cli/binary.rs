@@ -63,6 +63,7 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qwire"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env_remove("QWIRE_THREADS").env_remove("QWIRE_ISA").env_remove("NO_COLOR");
+    command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
     command
 }
 

@@ -31,7 +31,7 @@ fn await_start(child: &mut Child) {
     thread::spawn(move || lines.read_to_string(&mut String::new()));
 }
 
-fn kill(child: &Child, signal: &str) {
+pub fn kill(child: &Child, signal: &str) {
     let status = Command::new("kill").args([signal, &child.id().to_string()]).status();
     assert!(status.expect("kill exists").success());
 }

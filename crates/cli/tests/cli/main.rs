@@ -8,6 +8,7 @@ mod inspect;
 mod interrupt;
 mod logits;
 mod model;
+mod pack;
 mod run;
 mod synth;
 mod tokenize;

@@ -12,6 +12,10 @@
 use crate::quant::QuantFormat;
 use crate::tile::ROWS;
 
+/// Counts changes of any byte of any panel. Panels that were kept on disk by another version are
+/// packed anew.
+pub const LAYOUT_VERSION: u32 = 1;
+
 /// A run of equal units in a block of one row.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
@@ -117,5 +121,35 @@ impl Layout {
                 *start += field.bytes() * ROWS;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LAYOUT_VERSION;
+    use crate::quant::FORMATS;
+    use crate::tile::ROWS;
+
+    /// Panels of every format, folded into one number (FNV-1a).
+    fn panels() -> u64 {
+        let mut folded = 0xcbf2_9ce4_8422_2325;
+        for format in &FORMATS {
+            let k = 2 * format.block_values;
+            let row = |i: usize| (i * 131 + i / 251) as u8;
+            let rows: Vec<u8> = (0..format.row_bytes(k) * ROWS).map(row).collect();
+            let mut panel = vec![0; format.layout.panel_bytes(k)];
+            format.layout.pack(&rows, k, &mut panel);
+            for byte in &panel {
+                folded = (folded ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+        folded
+    }
+
+    #[test]
+    fn panels_change_with_the_version_alone() {
+        const KNOWN: (u32, u64) = (1, 0x2fb3_4f1a_a6c2_95d0);
+        let found = (LAYOUT_VERSION, panels());
+        assert_eq!(found, KNOWN, "panels changed: raise LAYOUT_VERSION and note them here");
     }
 }

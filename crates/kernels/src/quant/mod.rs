@@ -14,7 +14,7 @@ use crate::tile::{self, Acts, Panel, Sums};
 use crate::{Isa, half};
 
 pub use float::FloatFormat;
-pub use layout::{Field, Layout};
+pub use layout::{Field, LAYOUT_VERSION, Layout};
 
 pub(crate) use crate::lanes::{Kernels, kernels};
 

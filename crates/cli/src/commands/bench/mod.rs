@@ -21,9 +21,10 @@ use qwire_gguf::File;
 use qwire_kernels::Isa;
 use qwire_model::{Limits, Shape};
 
+use super::Loading;
 use super::reading::Reading;
 use crate::arguments::{StepArgs, default_threads};
-use crate::backend::{self, Device};
+use crate::backend::Device;
 use crate::config::Environment;
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -116,7 +117,7 @@ pub fn bench(args: &BenchArgs, environment: &Environment) -> Result<u8, Failure>
     let interrupt = Interrupt::install()?;
     let file = super::open(&args.model)?;
     let shape = super::shape_of(&file, &args.model)?;
-    let job = Job { args, isa, file, shape, trials, interrupt: &interrupt };
+    let job = Job { args, isa, file, shape, trials, environment, interrupt: &interrupt };
     let extent = job.extent().map_err(|failure| failure.in_file(&args.model))?;
     let plot = args.plot.as_deref().map(Draft::create).transpose()?;
     let mut series = Vec::new();
@@ -174,6 +175,7 @@ struct Job<'a> {
     file: Arc<File>,
     shape: Shape,
     trials: Vec<Trial>,
+    environment: &'a Environment,
     interrupt: &'a Interrupt,
 }
 
@@ -218,12 +220,17 @@ impl Job<'_> {
         let longest = prompts.map(|trial| trial.n * extent.parallel).max().unwrap_or(1);
         let rows = self.args.steps.chunk().min(longest.max(extent.deepest)).max(extent.parallel);
         let limits = Limits { rows, outputs: extent.parallel, pages: extent.pages(), kv };
-        let mut bar = Bar::new("loading", Unit::Count("layers"), true);
-        let mut progress = |done, total| bar.set(done as u64, total as u64);
-        let device = Device::Cpu { threads, isa: self.isa };
-        let ready = backend::load(&self.file, device, limits, &mut progress).map_err(in_file)?;
-        drop(bar);
-        super::warn_unused(&ready.unused);
+        let loading = Loading {
+            file: &self.file,
+            path: &self.args.model,
+            device: Device::Cpu { threads, isa: self.isa },
+            limits,
+            packing: self.args.steps.packing(),
+            environment: self.environment,
+            interrupt: self.interrupt,
+            quiet: false,
+        };
+        let ready = loading.ready()?;
         let cache = quantity::bytes(self.cache_bytes(extent));
         eprintln!("{} · {} cache {cache}", ready.device, kv.name());
 

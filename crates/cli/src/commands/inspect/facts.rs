@@ -10,6 +10,7 @@ use qwire_text::{ChatTemplate, Controls, Vocabulary};
 use serde::Serialize;
 
 use super::check::CheckFacts;
+use super::sidecar::SidecarFacts;
 use super::weights::{TensorFacts, WeightFacts};
 use crate::commands::run::number;
 use crate::failure::Failure;
@@ -28,6 +29,8 @@ pub struct Facts {
     pub template: TemplateFacts,
     pub sampling: SamplingFacts,
     pub memory: Option<MemoryFacts>,
+    /// Found beside the file, not in it.
+    pub sidecar: Option<SidecarFacts>,
     pub runs: Verdict,
     pub unused_tensors: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,6 +176,7 @@ impl Facts {
             tokenizer,
             sampling: SamplingFacts::of(metadata),
             memory,
+            sidecar: None,
             runs: Verdict { here: why_not.is_none(), why_not },
             unused_tensors: bound.unwrap_or_default(),
             tensors: list.then(|| file.tensors().iter().map(TensorFacts::of).collect()),

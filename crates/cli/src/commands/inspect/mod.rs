@@ -6,6 +6,7 @@
 mod check;
 mod facts;
 mod page;
+mod sidecar;
 mod weights;
 
 use std::io::{self, Write};
@@ -16,6 +17,7 @@ use clap::Args;
 use crate::config::Environment;
 use crate::failure::Failure;
 use facts::Facts;
+use sidecar::SidecarFacts;
 
 /// Show what is in a model's file, what it takes, and whether it runs here
 #[derive(Args)]
@@ -42,6 +44,7 @@ pub struct InspectArgs {
 pub fn inspect(args: &InspectArgs, environment: &Environment) -> Result<u8, Failure> {
     let file = super::open(&args.model)?;
     let mut facts = Facts::gather(&file, args.tensors);
+    facts.sidecar = SidecarFacts::of(&file, &args.model, environment);
     if args.check {
         facts.check = Some(check::check(&file, environment)?);
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::check::CheckFacts;
 use super::facts::{Facts, MemoryFacts, ModelFacts, SamplingFacts, TemplateFacts, TokenizerFacts};
+use super::sidecar::SidecarFacts;
 use super::weights::WeightFacts;
 use crate::failure::one_line;
 use crate::quantity::{bytes, count, grouped};
@@ -41,6 +42,9 @@ impl fmt::Display for Page<'_> {
         sampling(f, &facts.sampling)?;
         if let Some(memory) = &facts.memory {
             self::memory(f, memory)?;
+        }
+        if let Some(facts) = &facts.sidecar {
+            sidecar(f, facts)?;
         }
         self.tensors(f)?;
         if let Some(check) = &facts.check {
@@ -183,6 +187,16 @@ fn memory(f: &mut Formatter<'_>, memory: &MemoryFacts) -> fmt::Result {
     };
     let longest = grouped(longest as u64);
     row(f, "available", format!("{}, room for a context of {longest}", bytes(available)))
+}
+
+fn sidecar(f: &mut Formatter<'_>, sidecar: &SidecarFacts) -> fmt::Result {
+    let (path, size) = (sidecar.path.as_deref().map(one_line), bytes(sidecar.bytes));
+    let line = match (path, &sidecar.problem) {
+        (None, _) => format!("none; `qwire pack` writes one of {size}"),
+        (Some(path), None) => format!("{path}, {size}"),
+        (Some(path), Some(why)) => format!("{path} is not used: {}", one_line(why)),
+    };
+    row(f, "sidecar", line)
 }
 
 fn check(f: &mut Formatter<'_>, check: &CheckFacts) -> fmt::Result {

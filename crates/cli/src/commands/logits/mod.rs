@@ -15,8 +15,9 @@ use qwire_engine::{Engine, Outputs, Sequence};
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{Limits, TokenId};
 
+use super::Loading;
 use crate::arguments::{DeviceArgs, parse_ids, read_file, utf8};
-use crate::backend::{self, Device};
+use crate::backend::Device;
 use crate::config::Environment;
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -53,7 +54,7 @@ pub struct LogitsArgs {
     #[arg(long, value_name = "FILE.npy")]
     against: Option<PathBuf>,
     /// Compute with the definition in f64, slowly, instead of a device
-    #[arg(long, conflicts_with_all = ["threads", "isa"])]
+    #[arg(long, conflicts_with_all = ["threads", "isa", "pack"])]
     reference: bool,
     #[command(flatten)]
     device: DeviceArgs,
@@ -78,7 +79,7 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
     };
     let ids = args.ids()?;
     let interrupt = Interrupt::install()?;
-    let mut engine = args.engine(device, ids.len())?;
+    let mut engine = args.engine(device, ids.len(), environment, &interrupt)?;
     let vocab = engine.vocab();
     if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
         let fault = format!("token {id} at position {at} is not in the vocabulary of {vocab}");
@@ -136,7 +137,13 @@ impl LogitsArgs {
         Ok(ids)
     }
 
-    fn engine(&self, device: Device, tokens: usize) -> Result<Engine, Failure> {
+    fn engine(
+        &self,
+        device: Device,
+        tokens: usize,
+        environment: &Environment,
+        interrupt: &Interrupt,
+    ) -> Result<Engine, Failure> {
         let in_file = |failure: Failure| failure.in_file(&self.model);
         let file = super::open(&self.model)?;
         let shape = super::shape_of(&file, &self.model)?;
@@ -157,11 +164,17 @@ impl LogitsArgs {
         memory::probe(plan.cache_bytes)?;
         let rows = self.device.steps.chunk().min(tokens);
         let limits = Limits { rows, outputs: rows, pages: plan.pages, kv: wish.kv };
-        let mut bar = Bar::new("loading", Unit::Count("layers"), true);
-        let mut progress = |done, total| bar.set(done as u64, total as u64);
-        let ready = backend::load(&file, device, limits, &mut progress).map_err(in_file)?;
-        drop(bar);
-        super::warn_unused(&ready.unused);
+        let loading = Loading {
+            file: &file,
+            path: &self.model,
+            device,
+            limits,
+            packing: self.device.steps.packing(),
+            environment,
+            interrupt,
+            quiet: false,
+        };
+        let ready = loading.ready()?;
         Ok(Engine::new(ready.runner, plan.context))
     }
 

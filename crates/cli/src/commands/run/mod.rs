@@ -19,8 +19,9 @@ use qwire_engine::{Engine, Finish, Generation, Request};
 use qwire_model::{Limits, TokenId};
 use qwire_text::Vocabulary;
 
+use super::Loading;
 use crate::arguments::DeviceArgs;
-use crate::backend::{self, Device};
+use crate::backend::Device;
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::memory::{self, Plan, Wish};
@@ -120,13 +121,19 @@ pub fn run(args: &RunArgs, environment: &Environment) -> Result<u8, Failure> {
     let started = Instant::now();
     let rows = args.device.steps.chunk().min(ids.len()).max(1);
     let limits = Limits { rows, outputs: 1, pages: plan.pages, kv: args.device.steps.kv() };
-    let mut bar = Bar::new("loading", Unit::Count("layers"), !args.output.quiet);
-    let mut progress = |done, total| bar.set(done as u64, total as u64);
-    let ready = backend::load(&file, device, limits, &mut progress).map_err(in_file)?;
-    drop(bar);
+    let loading = Loading {
+        file: &file,
+        path: &args.model,
+        device,
+        limits,
+        packing: args.device.steps.packing(),
+        environment,
+        interrupt: &interrupt,
+        quiet: args.output.quiet,
+    };
+    let ready = loading.ready()?;
     let mut clock = Clock::new(started.elapsed());
     if !args.output.quiet {
-        super::warn_unused(&ready.unused);
         let seed = if greedy { String::new() } else { format!(" · seed {seed}") };
         eprintln!("{} · {}{seed}", ready.device, described(&shape, plan, limits));
     }
