@@ -44,8 +44,10 @@ Examples:
   git diff | qwire run model.gguf --system \"Review it\"  read the prompt from a pipe
   qwire inspect model.gguf                              what is in the file, does it fit here
   qwire bench model.gguf                                how quick is it
+  qwire pack model.gguf                                 spare the loading from now on
 
-`qwire COMMAND --help` says more. Environment: QWIRE_THREADS, QWIRE_ISA, NO_COLOR.";
+`qwire COMMAND --help` says more. Environment: QWIRE_THREADS, QWIRE_ISA,
+XDG_CACHE_HOME, NO_COLOR.";
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;

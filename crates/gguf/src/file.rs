@@ -115,11 +115,15 @@ impl File {
             take(&shard.source.len_bytes().to_le_bytes());
             take(&shard.source.bytes()[..shard.head_bytes]);
         }
-        for tensor in &self.tensors {
-            let data = self.data(tensor);
-            take(&data[..EDGE_BYTES.min(data.len())]);
-            take(&data[data.len().saturating_sub(EDGE_BYTES)..]);
+        let edges = self.tensors.iter().flat_map(|tensor| {
+            let len = tensor.len_bytes() as usize;
+            let (head, tail) = (EDGE_BYTES.min(len), len.saturating_sub(EDGE_BYTES));
+            [(tensor, 0..head), (tensor, tail..len)]
+        });
+        for (tensor, edge) in edges.clone() {
+            self.shard(tensor).source.prefetch(within(tensor, edge));
         }
+        edges.for_each(|(tensor, edge)| take(&self.data(tensor)[edge]));
     }
 
     /// An error about a tensor, for checks that only its user can make:

@@ -11,17 +11,18 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-#[cfg(target_os = "linux")]
-use memmap2::Advice;
 use memmap2::Mmap;
 #[cfg(unix)]
-use memmap2::UncheckedAdvice;
+use memmap2::{Advice, UncheckedAdvice};
 
 use crate::error::Error;
 
 /// A multiple of every page size in use.
 #[cfg(unix)]
 const PAGE: usize = 64 << 10;
+/// The largest page of a system's cache of files.
+#[cfg(unix)]
+const LARGE_PAGE: usize = 2 << 20;
 
 pub(crate) struct Source {
     bytes: Bytes,
@@ -66,6 +67,15 @@ impl Source {
         }
     }
 
+    /// Says that a small part will be read soon. Many at once come off a disk together.
+    pub(crate) fn prefetch(&self, part: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map, _) = &self.bytes {
+            // Advice that is not taken costs time, nothing else.
+            let _ = map.advise_range(Advice::WillNeed, part.start, part.len());
+        }
+    }
+
     /// Says that all of a part will be read, in order. Two megabytes at a time come off a disk much
     /// sooner than page after page: where the file's system has large pages, asking for them is
     /// better than any read-ahead.
@@ -73,7 +83,7 @@ impl Source {
         #[cfg(target_os = "linux")]
         if let Bytes::Mapped(map, _) = &self.bytes {
             let start = part.start / PAGE * PAGE;
-            // Advice that is not taken costs time, nothing else.
+            // As above.
             let _ = map.advise_range(Advice::HugePage, start, part.end - start);
         }
         #[cfg(not(target_os = "linux"))]
@@ -86,8 +96,9 @@ impl Source {
     pub(crate) fn release(&self, part: Range<usize>) {
         #[cfg(unix)]
         if let Bytes::Mapped(map, file) = &self.bytes {
-            // Only whole pages inside of the part: its neighbours may be in use.
-            let start = part.start.next_multiple_of(PAGE);
+            // What lies before was read earlier and is not worth keeping for its own sake: a large
+            // page that both share would never be free. What lies behind may be on its way.
+            let start = part.start / LARGE_PAGE * LARGE_PAGE;
             let end = part.end / PAGE * PAGE;
             if start < end {
                 // SAFETY: the mapping is shared with the file and never written, so that dropped

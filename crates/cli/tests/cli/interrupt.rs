@@ -91,6 +91,22 @@ fn an_interrupted_file_leaves_nothing() {
 }
 
 #[test]
+fn a_sidecar_truncated_in_use_ends_the_run_in_one_line() {
+    let folder = Folder::new("sidecar-cut");
+    let model = folder.path("m.gguf");
+    fs::copy(tiny_moe(), &model).unwrap();
+    assert_eq!(qwire(&["pack", &model]).code, Some(0));
+    let child = long_run(&model, &["hello", "--quiet"]);
+    thread::sleep(Duration::from_millis(400));
+    let sidecar = fs::File::options().write(true).open(folder.path("m.gguf.qwire")).unwrap();
+    sidecar.set_len(100_000).unwrap();
+    let outcome = finish(child);
+    assert_eq!((outcome.code, outcome.signal), (Some(1), None), "{outcome:?}");
+    let lines: Vec<_> = outcome.stderr.lines().filter(|line| !line.is_empty()).collect();
+    assert!(lines.len() == 1 && lines[0].contains("sidecar, was truncated"), "{lines:?}");
+}
+
+#[test]
 fn a_model_truncated_in_use_is_an_error_and_never_garbage() {
     let folder = Folder::new("truncated");
     let model = folder.path("m.gguf");

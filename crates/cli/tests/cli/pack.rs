@@ -195,6 +195,26 @@ fn an_interrupt_leaves_nothing_and_debris_is_swept() {
 }
 
 #[test]
+fn whenever_a_writer_is_killed_no_wrong_sidecar_is_left() {
+    let folder = Folder::new("pack-kill");
+    let model = folder.path("m.gguf");
+    fs::copy(tiny_moe(), &model).unwrap();
+    for delay_ms in (0..80).step_by(4) {
+        let mut child = command(&["pack", &model, "--force"]).spawn().unwrap();
+        thread::sleep(Duration::from_millis(delay_ms));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let checked = qwire(&["pack", &model, "--check"]);
+        if checked.code != Some(0) {
+            checked.fails(1, &["it has no sidecar"]);
+        }
+    }
+    let complete = folder.names().contains(&"m.gguf.qwire".into());
+    answers(&model, "auto", complete);
+    assert_eq!(folder.names().len(), 1 + usize::from(complete), "{:?}", folder.names());
+}
+
+#[test]
 fn several_may_pack_at_once() {
     let folder = Folder::new("pack-both");
     let model = folder.path("m.gguf");
