@@ -185,6 +185,16 @@ macro_rules! kernel_body {
         /// Codes of 8 bits may be multiplied without their zero point.
         const FIRST: Option<usize> = if CENTRED && BITS == 8 { None } else { ZERO };
 
+        /// Where each group's share of a block's cache lines begins.
+        const LINES: [usize; GROUPS + 1] = {
+            let (mut lines, mut g) = ([0; GROUPS + 1], 1);
+            while g <= GROUPS {
+                lines[g] = BLOCK * g / GROUPS / 64 * 64;
+                g += 1;
+            }
+            lines
+        };
+
         type Group = Unpacked<SCALES, BIASES>;
 
         #[target_feature(enable = $features)]
@@ -219,16 +229,17 @@ macro_rules! kernel_body {
             sums: &mut Sums,
         ) {
             let (heads, blocks) = panel.split_at(layout::<$format>().head_bytes(k));
-            let mut acc = [zero(); T];
+            let (mut acc, groups) = ([zero(); T], x.groups(SCALES));
             for (b, block) in blocks.as_chunks::<BLOCK>().0.iter().enumerate() {
                 let head = heads[b * HEAD..].first_chunk::<HEAD>().expect("a head per block");
-                if T == 1 {
-                    prefetch(block);
-                }
+                let x = groups.cut(T, SCALES, b * GROUPS, GROUPS);
                 $crate::lanes::unrolled!(GROUPS, G => {
-                    let group = group::<G>(head, block);
+                    if T == 1 {
+                        prefetch(&block[LINES[G]..LINES[G + 1]]);
+                    }
+                    let (group, x) = (group::<G>(head, block), x.cut(T, SCALES, G, 1));
                     $crate::lanes::add_group!(
-                        T / N, P, SCALES, BIASES, BITS, &group, FIRST, x, b * GROUPS + G, acc
+                        T / N, P, SCALES, BIASES, BITS, &group, FIRST, x, acc
                     )
                 });
             }

@@ -2,19 +2,12 @@
 
 /// Adds one group to the sums of T tokens, N of them side by side. A macro, for a function of this
 /// size is not inlined, and loops, for a closure given to `array::map` is not inlined either: what
-/// passes between functions passes through memory.
+/// passes between functions passes through memory. `x`: the group's part of the activations.
 macro_rules! add_group {
     ($t:tt / $n:tt, $p:tt, $scales:tt, $biases:tt, $bits:tt,
-     $group:expr, $zero:expr, $x:expr, $at:expr, $acc:expr) => {{
+     $group:expr, $zero:expr, $x:expr, $acc:expr) => {{
         const HALF: [usize; 3] = [0, 8, 4];
-        let (group, x, at) = ($group, $x, $at);
-        let mut codes: [&[u8]; $p] = [&[]; $p];
-        for plane in 0..$p {
-            codes[plane] = &x.planes[plane][at * 32 * $t..][..32 * $t];
-        }
-        let d = &x.d[at * $t..][..$t];
-        let nsum = &x.nsum::<$scales>()[at * $scales * $t..][..$scales * $t];
-        let dsum = &x.dsum::<$scales>()[at * $scales * $t..][..$scales * $t];
+        let (group, x) = ($group, $x);
         for from in (0..$t).step_by($n) {
             for s in 0..$scales {
                 let half = HALF[$scales];
@@ -25,7 +18,7 @@ macro_rules! add_group {
                     }
                     if let (Some(log), 0, true) = ($zero, $biases, plane + 1 == $p) {
                         for n in 0..$n {
-                            sum[n] = add(sum[n], shl(int(nsum[s * $t + from + n]), log));
+                            sum[n] = add(sum[n], shl(int(x.nsum[s * $t + from + n]), log));
                         }
                     }
                     for first in (s * half..(s + 1) * half).step_by(exact($bits).min(half)) {
@@ -35,7 +28,7 @@ macro_rules! add_group {
                         }
                         for j in first..first + exact($bits).min(half) {
                             for n in 0..$n {
-                                let x = dword(&codes[plane][4 * (j * $t + from + n)..]);
+                                let x = dword(&x.planes[plane][4 * (j * $t + from + n)..]);
                                 part[n] = multiply::<$bits>(part[n], group.codes[j], x);
                             }
                         }
@@ -46,10 +39,10 @@ macro_rules! add_group {
                 }
                 for n in 0..$n {
                     let mut acc = $acc[from + n];
-                    acc = fma(number(sum[n]), mul(group.scale[s], float(d[from + n])), acc);
+                    acc = fma(number(sum[n]), mul(group.scale[s], float(x.d[from + n])), acc);
                     if $biases > 0 {
                         let bias = group.bias[s % group.bias.len().max(1)];
-                        acc = fma(bias, float(dsum[s * $t + from + n]), acc);
+                        acc = fma(bias, float(x.dsum[s * $t + from + n]), acc);
                     }
                     $acc[from + n] = acc;
                 }
@@ -104,12 +97,14 @@ macro_rules! tiles {
             // Codes of 8 bits may be multiplied without their zero point.
             let tokens = if T / N < LOOPED { T } else { x.tokens };
             let zero_log = if CENTRED && BITS == 8 { None } else { zero_log };
+            let groups = x.groups(SCALES);
             for at in (0..k / 32).step_by(8) {
                 // SAFETY: it needs the features that this function has.
                 unsafe { unpack(panel, k, at, &mut slab) };
                 for (g, group) in slab[..8.min(k / 32 - at)].iter().enumerate() {
+                    let x = groups.cut(tokens, SCALES, at + g, 1);
                     $crate::lanes::add_group!(
-                        tokens / N, P, SCALES, BIASES, BITS, group, zero_log, x, at + g, acc
+                        tokens / N, P, SCALES, BIASES, BITS, group, zero_log, x, acc
                     );
                 }
             }
