@@ -11,6 +11,5 @@ pub(crate) struct Bench {
     pub queries: Vec<f32>, // [n, d], gathered
     pub out: Vec<f32>,     // [n, d]
     pub visible: Vec<usize>,
-    pub choice: Vec<(u32, f32)>,
-    pub y: Vec<f32>, // a task's experts summed, or a row's router logits
+    pub y: Vec<f32>, // a task's experts summed
 }
