@@ -19,7 +19,7 @@ use qwire_model::{
 };
 
 use crate::activations::{Activations, Form};
-use crate::bench::Bench;
+use crate::bench::{Bench, TILES};
 use crate::buffers::Buffers;
 use crate::kv::{Cache, HeadCache};
 use crate::matrix::Matrix;
@@ -186,12 +186,12 @@ impl Floor<'_> {
             let bench = &mut *self.bench(worker);
             let strip = &strips[strip];
             let matrix = matrices[strip.matrix];
-            for (tile, tokens) in x.tiles.iter().enumerate() {
+            for tiles in together(0..x.tiles.len()) {
                 for panel in strip.panels.clone() {
-                    matrix.tile(self.isa, (0, panel), x, tile, &mut bench.sums);
+                    matrix.tiles(self.isa, (0, panel), x, tiles.clone(), &mut bench.sums);
                     let outputs = matrix.rows_of(panel);
                     let at = outputs.start - strip.panels.start * ROWS;
-                    for (row, sums) in tokens.clone().zip(&bench.sums) {
+                    for (row, sums) in x.sums(tiles.clone(), &bench.sums) {
                         let out = &mut rect.row(row)[at..at + outputs.len()];
                         place(strip.matrix, out, &sums[..outputs.len()], outputs.start);
                     }
@@ -333,14 +333,15 @@ impl Backend for Cpu {
         floor.pool.grid(&mut b.m.floats, ffn, bounds, |worker, group, _, rect| {
             let bench = &mut *floor.bench(worker);
             let (expert, first) = (groups.experts[group], rect.columns.start / ROWS);
-            for tile in first_tiles[group]..first_tiles[group + 1] {
+            for tiles in together(first_tiles[group]..first_tiles[group + 1]) {
                 for (i, at) in (0..rect.columns.len()).step_by(ROWS).enumerate() {
                     let panel = (expert, first + i);
-                    layer.gate.tile(floor.isa, panel, h, tile, &mut bench.gates);
-                    layer.up.tile(floor.isa, panel, h, tile, &mut bench.sums);
-                    let pairs = h.tiles[tile].clone().map(|pair| pair - groups.bounds[group]);
-                    for (pair, (gates, ups)) in pairs.zip(bench.gates.iter().zip(&bench.sums)) {
-                        gate(floor.isa, gates, ups, &mut rect.row(pair)[at..]);
+                    layer.gate.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.gates);
+                    layer.up.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.sums);
+                    let gates = h.sums(tiles.clone(), &bench.gates);
+                    for ((pair, gates), (_, ups)) in gates.zip(h.sums(tiles.clone(), &bench.sums)) {
+                        let m = rect.row(pair - groups.bounds[group]);
+                        gate(floor.isa, gates, ups, &mut m[at..]);
                     }
                 }
             }
@@ -366,11 +367,11 @@ impl Backend for Cpu {
             y.clear();
             y.resize(rows * width, 0.0);
             for (group, expert) in groups.experts.iter().enumerate() {
-                for tile in first_tiles[group]..first_tiles[group + 1] {
+                for tiles in together(first_tiles[group]..first_tiles[group + 1]) {
                     for (i, at) in (0..width).step_by(ROWS).enumerate() {
                         let panel = (*expert, first + i);
-                        layer.down.tile(floor.isa, panel, m, tile, sums);
-                        for (pair, sums) in m.tiles[tile].clone().zip(&*sums) {
+                        layer.down.tiles(floor.isa, panel, m, tiles.clone(), sums);
+                        for (pair, sums) in m.sums(tiles.clone(), sums) {
                             let y = &mut y[groups.rows[pair] * width..][at..width];
                             blend(floor.isa, groups.weights[pair], sums, y);
                         }
@@ -448,6 +449,12 @@ impl Backend for Cpu {
             floor.quantise(&mut b.h, b.rows);
         }
     }
+}
+
+/// Tiles in runs that meet a panel together.
+fn together(tiles: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = tiles.end;
+    tiles.step_by(TILES).map(move |first| first..end.min(first + TILES))
 }
 
 /// The first tile of each group, and the end.

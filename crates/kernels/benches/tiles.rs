@@ -43,7 +43,7 @@ fn main() {
         let format = FORMATS.iter().find(|format| format.name == name).expect("a format");
         let panels = if stream { STREAM_BYTES / format.layout.panel_bytes(K) } else { PANELS };
         let weights = weights(format, panels);
-        let tokens: &[usize] = if stream { &[1] } else { &[1, 2, 4, 8, 16] };
+        let tokens: &[usize] = if stream { &[1] } else { &[1, 2, 4, 8, 16, 32, 64] };
         let all = thread::available_parallelism().map_or(1, usize::from);
         let threads = if stream { vec![1, all] } else { vec![1] };
         for threads in &threads {
@@ -58,7 +58,8 @@ fn main() {
                     let form = if wide { "wide" } else { "narrow" };
                     let line = format!("{name:5} {:9} {form:6} {tokens:2} x{threads}", isa.name());
                     let has = |word: &String| line.split_whitespace().any(|part| part == word);
-                    if words.iter().all(has) && (format.quantised || !wide) {
+                    let taken = if format.quantised { 64 } else { TOKENS };
+                    if words.iter().all(has) && *tokens <= taken && (format.quantised || !wide) {
                         let seconds = measure(isa, format, &weights, (*tokens, *threads), wide);
                         report(&line, seconds, weights.len(), panels * *tokens, ghz);
                     }
@@ -153,21 +154,22 @@ fn measure(
 ) -> f64 {
     let x = activations(tokens);
     let slices: Vec<&[f32]> = x.iter().map(Vec::as_slice).collect();
-    let (mut narrow, mut wider) = (Pack::default(), Pack::default());
+    let tiles = tokens.div_ceil(TOKENS);
+    let (mut narrow, mut wider) = (vec![Pack::default(); tiles], vec![Pack::default(); tiles]);
     let mut one = vec![Row::<1>::new(K); tokens];
     let mut two = vec![Row::<2>::new(K); tokens];
     one.iter_mut().zip(&x).for_each(|(row, x)| quantise_narrow(isa, x, row));
     two.iter_mut().zip(&x).for_each(|(row, x)| quantise_wide(isa, x, row));
-    narrow.gather(one.iter());
-    wider.gather(two.iter());
+    narrow.iter_mut().zip(one.chunks(TOKENS)).for_each(|(pack, rows)| pack.gather(rows.iter()));
+    wider.iter_mut().zip(two.chunks(TOKENS)).for_each(|(pack, rows)| pack.gather(rows.iter()));
     let acts = match (format.quantised, wide) {
         (false, _) => Acts::Float(&slices),
-        (true, false) => Acts::Narrow(narrow.view()),
-        (true, true) => Acts::Wide(wider.view()),
+        (true, false) => Acts::Narrow(&narrow),
+        (true, true) => Acts::Wide(&wider),
     };
     let size = format.layout.panel_bytes(K);
     let part = |thread: usize| {
-        let mut sums = [[0.0; ROWS]; TOKENS];
+        let mut sums = vec![[[0.0; ROWS]; TOKENS]; tiles];
         for strip in weights.chunks(size * STRIP).skip(thread).step_by(threads) {
             for bytes in black_box(strip).chunks_exact(size) {
                 format.tile(isa, Panel { bytes, k: K }, acts, &mut sums);

@@ -57,8 +57,8 @@ pub(crate) use add_group;
 /// with just its most tokens keeps their sums in registers, and a smaller one loops over them.
 macro_rules! tiles {
     ($features:literal, [$($($tokens:literal)|+ => $most:literal / $together:literal)*]) => {
-        use $crate::tile::pack::View;
-        use $crate::tile::Sums;
+        use $crate::tile::pack::{Pack, View};
+        use $crate::tile::{ROWS as TILE_ROWS, Sums, TOKENS};
 
         /// 32 codes of sixteen rows: dword j of each lane holds k = 4 j .. 4 j + 4.
         #[derive(Clone, Copy)]
@@ -75,10 +75,44 @@ macro_rules! tiles {
         type Slab<const SCALES: usize, const BIASES: usize> =
             unsafe fn(&[u8], usize, usize, &mut [Unpacked<SCALES, BIASES>; 8]);
 
+        /// Adds `groups` of the slab, the first of them at `at`, to the sums of one tile. Asks for
+        /// what lies ahead of these bytes, a share with each group.
         #[target_feature(enable = $features)]
-        fn tile<
+        fn add_slab<
             const T: usize,
             const N: usize,
+            const P: usize,
+            const SCALES: usize,
+            const BIASES: usize,
+            const BITS: usize,
+        >(
+            groups: &[Unpacked<SCALES, BIASES>],
+            zero_log: Option<usize>,
+            at: usize,
+            x: View<'_, P>,
+            bytes: &[u8],
+            sums: &mut Sums,
+        ) {
+            // Codes of 8 bits may be multiplied without their zero point.
+            let tokens = if T / N < LOOPED { T } else { x.tokens };
+            let zero_log = if CENTRED && BITS == 8 { None } else { zero_log };
+            let x = x.groups(SCALES);
+            let mut acc = [zero(); T];
+            acc[..tokens].iter_mut().zip(&*sums).for_each(|(acc, sums)| *acc = numbers(sums));
+            for (g, group) in groups.iter().enumerate() {
+                let share = |g: usize| bytes.len() * g / groups.len();
+                prefetch(&bytes[share(g)..share(g + 1)]);
+                let x = x.cut(tokens, SCALES, at + g, 1);
+                $crate::lanes::add_group!(
+                    tokens / N, P, SCALES, BIASES, BITS, group, zero_log, x, acc
+                );
+            }
+            sums.iter_mut().zip(&acc[..tokens]).for_each(|(sums, acc)| *sums = store(*acc));
+        }
+
+        /// Several tokens: each slab is unpacked once and meets every tile.
+        #[target_feature(enable = $features)]
+        pub(crate) fn many<
             const P: usize,
             const SCALES: usize,
             const BIASES: usize,
@@ -88,49 +122,29 @@ macro_rules! tiles {
             zero_log: Option<usize>,
             panel: &[u8],
             k: usize,
-            x: View<'_, P>,
-            sums: &mut Sums,
+            tiles: &[Pack<P>],
+            sums: &mut [Sums],
         ) {
             let nothing =
                 Unpacked { codes: [none(); 8], scale: [zero(); SCALES], bias: [zero(); BIASES] };
-            let (mut slab, mut acc) = ([nothing; 8], [zero(); T]);
-            // Codes of 8 bits may be multiplied without their zero point.
-            let tokens = if T / N < LOOPED { T } else { x.tokens };
-            let zero_log = if CENTRED && BITS == 8 { None } else { zero_log };
-            let groups = x.groups(SCALES);
+            let mut slab = [nothing; 8];
+            sums.iter_mut().for_each(|sums| *sums = [[0.0; TILE_ROWS]; TOKENS]);
             for at in (0..k / 32).step_by(8) {
                 // SAFETY: it needs the features that this function has.
                 unsafe { unpack(panel, k, at, &mut slab) };
-                for (g, group) in slab[..8.min(k / 32 - at)].iter().enumerate() {
-                    let x = groups.cut(tokens, SCALES, at + g, 1);
-                    $crate::lanes::add_group!(
-                        tokens / N, P, SCALES, BIASES, BITS, group, zero_log, x, acc
-                    );
+                let slab = &slab[..8.min(k / 32 - at)];
+                let place = |group: usize| panel.len() * group / (k / 32);
+                let mut bytes = &panel[place(at)..place(at + slab.len())];
+                for (pack, sums) in tiles.iter().zip(&mut *sums) {
+                    let x = pack.view();
+                    match x.tokens {
+                        $($($tokens)|+ => add_slab::<$most, $together, P, SCALES, BIASES, BITS>(
+                            slab, zero_log, at, x, bytes, sums,
+                        ),)*
+                        other => panic!("no kernel takes {other} tokens"),
+                    }
+                    bytes = &[];
                 }
-            }
-            sums.iter_mut().zip(acc).for_each(|(sums, acc)| *sums = store(acc));
-        }
-
-        /// Several tokens.
-        #[target_feature(enable = $features)]
-        pub(crate) fn many<
-            const P: usize,
-            const SCALES: usize,
-            const BIASES: usize,
-            const BITS: usize,
-        >(
-            unpack: Slab<SCALES, BIASES>,
-            zero: Option<usize>,
-            panel: &[u8],
-            k: usize,
-            x: View<'_, P>,
-            sums: &mut Sums,
-        ) {
-            match x.tokens {
-                $($($tokens)|+ => tile::<$most, $together, P, SCALES, BIASES, BITS>(
-                    unpack, zero, panel, k, x, sums,
-                ),)*
-                other => panic!("no kernel takes {other} tokens"),
             }
         }
 
