@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use qwire_kernels::activation::{self, Row};
 use qwire_kernels::tile::pack::Pack;
-use qwire_kernels::tile::{Acts, TOKENS, next_tokens};
+use qwire_kernels::tile::{Acts, ROWS, Sums, TOKENS, next_tokens};
 
 /// The form of activations that a matrix reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,18 +78,36 @@ impl Activations {
         }
     }
 
-    /// Hands one tile to `f` in the form wanted.
-    pub(crate) fn with_acts<R>(&self, form: Form, tile: usize, f: impl FnOnce(Acts<'_>) -> R) -> R {
+    /// The sums of some neighbouring tiles by row, in the order of tiles.
+    pub(crate) fn sums<'a>(
+        &'a self,
+        tiles: Range<usize>,
+        sums: &'a [Sums],
+    ) -> impl Iterator<Item = (usize, &'a [f32; ROWS])> {
+        self.tiles[tiles].iter().zip(sums).flat_map(|(rows, sums)| rows.clone().zip(sums))
+    }
+
+    /// Hands some neighbouring tiles to `f` in the form wanted; as floats one by one, with the place
+    /// of each.
+    pub(crate) fn with_acts(
+        &self,
+        form: Form,
+        tiles: Range<usize>,
+        mut f: impl FnMut(Acts<'_>, Range<usize>),
+    ) {
+        let all = 0..tiles.len();
         match form {
-            Form::Narrow => f(Acts::Narrow(self.narrow_packs[tile].view())),
-            Form::Wide => f(Acts::Wide(self.wide_packs[tile].view())),
+            Form::Narrow => f(Acts::Narrow(&self.narrow_packs[tiles]), all),
+            Form::Wide => f(Acts::Wide(&self.wide_packs[tiles]), all),
             Form::Float => {
-                let rows = &self.order[self.tiles[tile].clone()];
-                let mut picked: [&[f32]; TOKENS] = [&[]; TOKENS];
-                for (to, row) in picked.iter_mut().zip(rows) {
-                    *to = &self.floats[row * self.k..][..self.k];
+                for (place, tile) in tiles.enumerate() {
+                    let rows = &self.order[self.tiles[tile].clone()];
+                    let mut picked: [&[f32]; TOKENS] = [&[]; TOKENS];
+                    for (to, row) in picked.iter_mut().zip(rows) {
+                        *to = &self.floats[row * self.k..][..self.k];
+                    }
+                    f(Acts::Float(&picked[..rows.len()]), place..place + 1);
                 }
-                f(Acts::Float(&picked[..rows.len()]))
             }
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct Buffers {
     pub qkv: Vec<f32>,
     /// [rows, q_dim]
     pub a: Activations,
+    /// [rows, experts]
+    pub router_logits: Vec<f32>,
     /// [rows, used] (expert, weight), ids ascending
     pub routes: Vec<(u32, f32)>,
     /// Routed (row, place) pairs by expert, then by row: places in `m`.
@@ -78,6 +80,7 @@ impl Buffers {
             h: Activations::grouped(rows, pairs, shape.hidden, Form::Narrow, shape.experts),
             qkv: vec![0.0; rows * (shape.q_dim() + 2 * shape.kv_dim())],
             a: Activations::new(rows, shape.q_dim(), Form::Wide, 1),
+            router_logits: vec![0.0; rows * shape.experts],
             routes: vec![(0, 1.0); pairs],
             groups: Groups::new(shape.experts, pairs),
             m: Activations::new(pairs, shape.ffn, Form::Wide, shape.experts),

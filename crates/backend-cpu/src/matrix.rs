@@ -96,19 +96,21 @@ impl Matrix {
         panel / panels * self.weights.rows + panel % panels * ROWS
     }
 
-    /// Panel `panel` of matrix `index` times one tile of `x`.
-    pub(crate) fn tile(
+    /// Panel `panel` of matrix `index` times some neighbouring tiles of `x`, the sums of each.
+    pub(crate) fn tiles(
         &self,
         isa: Isa,
         (index, panel): (usize, usize),
         x: &Activations,
-        tile: usize,
-        sums: &mut Sums,
+        tiles: Range<usize>,
+        sums: &mut [Sums],
     ) {
         let panels = self.panels.as_ref().expect("an embedding is not multiplied");
         let at = (index * self.panels() + panel) * self.panel_bytes;
         let panel = Panel { bytes: &panels[at..at + self.panel_bytes], k: self.weights.k };
-        x.with_acts(self.form, tile, |acts| self.format.tile(isa, panel, acts, sums));
+        x.with_acts(self.form, tiles, |acts, places| {
+            self.format.tile(isa, panel, acts, &mut sums[places]);
+        });
     }
 
     /// Output rows of a panel.

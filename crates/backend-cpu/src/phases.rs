@@ -12,16 +12,16 @@ use qwire_kernels::exp::gate;
 use qwire_kernels::norm;
 use qwire_kernels::rope::{self, Rope};
 use qwire_kernels::route::{blend, route};
-use qwire_kernels::tile::ROWS;
+use qwire_kernels::tile::{ROWS, TOKENS};
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{
     Backend, Batch, Layer, Limits, LoadError, PageId, Phase, Poison, Role, Shape, Tap, Weights,
 };
 
 use crate::activations::{Activations, Form};
-use crate::bench::Bench;
+use crate::bench::{Bench, TILES};
 use crate::buffers::Buffers;
-use crate::kv::{Cache, Layers};
+use crate::kv::{Cache, HeadCache};
 use crate::matrix::Matrix;
 use crate::pool::{Bounds, Pool};
 use crate::{Cpu, Reserved};
@@ -62,13 +62,41 @@ impl Floor<'_> {
         self.faults[row].fetch_min(fault_code(layer, phase), Ordering::Relaxed);
     }
 
-    /// `f(index, item)` for every item of about `cost` numbers; little work is not shared out.
-    fn each<T: Send>(&self, items: &mut [T], cost: usize, f: impl Fn(usize, &mut T) + Sync) {
-        if items.len() * cost <= SMALL {
-            items.iter_mut().enumerate().for_each(|(i, item)| f(i, item));
+    /// `f(worker, index, item)` for every item of about `cost` numbers.
+    fn each<T: Send>(&self, items: &mut [T], cost: usize, f: impl Fn(usize, usize, &mut T) + Sync) {
+        self.lines(items, 1, cost, |worker, i, item| f(worker, i, &mut item[0]));
+    }
+
+    /// `f(worker, index, line)` for every line of `len` items and of about `cost` numbers; little work is
+    /// not shared out.
+    fn lines<T: Send>(
+        &self,
+        items: &mut [T],
+        len: usize,
+        cost: usize,
+        f: impl Fn(usize, usize, &mut [T]) + Sync,
+    ) {
+        if items.len() / len * cost <= SMALL {
+            items.chunks_mut(len).enumerate().for_each(|(i, line)| f(0, i, line));
         } else {
-            self.pool.each(items, |_, i, item| f(i, item));
+            self.pool.chunks(items, len, f);
         }
+    }
+
+    /// Panels of a task. A few rows stream the weights, in runs as long as the workers can share;
+    /// for many, the panels of a task stay in cache while tiles of rows pass.
+    fn strip(&self, panels: usize, rows: usize) -> usize {
+        if rows > TOKENS {
+            STRIP
+        } else {
+            (panels / (STRIP * self.pool.workers())).clamp(STRIP, 16 * STRIP)
+        }
+    }
+
+    /// Columns at which a matrix of this many output rows is cut into tasks.
+    fn cuts(&self, outputs: usize, rows: usize) -> Vec<usize> {
+        let strip = self.strip(outputs.div_ceil(ROWS), rows);
+        (0..outputs).step_by(strip * ROWS).chain([outputs]).collect()
     }
 
     /// h = norm(x) for the first rows.
@@ -81,8 +109,7 @@ impl Floor<'_> {
         at: (usize, Phase),
     ) {
         let k = h.k;
-        let mut lines: Vec<&mut [f32]> = h.floats[..rows * k].chunks_exact_mut(k).collect();
-        self.each(&mut lines, k, |row, h| {
+        self.lines(&mut h.floats[..rows * k], k, k, |_, row, h| {
             if !norm::rms_norm(self.isa, &x[row * k..][..k], weight, self.shape.eps, h) {
                 self.fault(row, at.0, at.1);
             }
@@ -93,11 +120,11 @@ impl Floor<'_> {
     fn quantise(&self, x: &mut Activations, rows: usize) {
         let (k, floats) = (x.k, &x.floats);
         let narrow = rows.min(x.narrow.len());
-        self.each(&mut x.narrow[..narrow], k, |row, narrow| {
+        self.each(&mut x.narrow[..narrow], k, |_, row, narrow| {
             activation::quantise_narrow(self.isa, &floats[row * k..][..k], narrow);
         });
         let wide = rows.min(x.wide.len());
-        self.each(&mut x.wide[..wide], k, |row, wide| {
+        self.each(&mut x.wide[..wide], k, |_, row, wide| {
             activation::quantise_wide(self.isa, &floats[row * k..][..k], wide);
         });
     }
@@ -108,11 +135,13 @@ impl Floor<'_> {
         let rows = |tile: usize| order[tiles[tile].clone()].iter();
         if !x.narrow.is_empty() {
             let packs = &mut x.narrow_packs[..tiles.len()];
-            self.each(packs, x.k, |tile, pack| pack.gather(rows(tile).map(|row| &x.narrow[*row])));
+            self.each(packs, x.k, |_, tile, pack| {
+                pack.gather(rows(tile).map(|row| &x.narrow[*row]))
+            });
         }
         if !x.wide.is_empty() {
             let packs = &mut x.wide_packs[..tiles.len()];
-            self.each(packs, x.k, |tile, pack| pack.gather(rows(tile).map(|row| &x.wide[*row])));
+            self.each(packs, x.k, |_, tile, pack| pack.gather(rows(tile).map(|row| &x.wide[*row])));
         }
     }
 
@@ -121,6 +150,21 @@ impl Floor<'_> {
         self.quantise(x, rows);
         x.tile_rows(rows);
         self.pack(x);
+    }
+
+    fn strips(&self, matrices: &[&Matrix], rows: usize) -> Vec<Strip> {
+        let (mut strips, mut column) = (Vec::new(), 0);
+        let all = matrices.iter().map(|matrix| matrix.panels()).sum();
+        let len = self.strip(all, rows);
+        for (i, matrix) in matrices.iter().enumerate() {
+            let panels = matrix.panels();
+            for first in (0..panels).step_by(len) {
+                let panels = first..(first + len).min(panels);
+                strips.push(Strip { matrix: i, panels, column: column + first * ROWS });
+            }
+            column += matrix.weights.rows;
+        }
+        strips
     }
 
     /// Products of a row of matrices side by side, each with its columns of `out` [rows, stride]:
@@ -133,7 +177,7 @@ impl Floor<'_> {
         place: impl Fn(usize, &mut [f32], &[f32], usize) + Sync,
     ) {
         let stride: usize = matrices.iter().map(|matrix| matrix.weights.rows).sum();
-        let strips = strips(matrices);
+        let strips = self.strips(matrices, x.order.len());
         let columns: Vec<usize> = strips.iter().map(|strip| strip.column).collect();
         let columns: Vec<usize> = columns.into_iter().chain([stride]).collect();
         let rows = x.order.len();
@@ -142,12 +186,12 @@ impl Floor<'_> {
             let bench = &mut *self.bench(worker);
             let strip = &strips[strip];
             let matrix = matrices[strip.matrix];
-            for (tile, tokens) in x.tiles.iter().enumerate() {
+            for tiles in together(0..x.tiles.len()) {
                 for panel in strip.panels.clone() {
-                    matrix.tile(self.isa, (0, panel), x, tile, &mut bench.sums);
+                    matrix.tiles(self.isa, (0, panel), x, tiles.clone(), &mut bench.sums);
                     let outputs = matrix.rows_of(panel);
                     let at = outputs.start - strip.panels.start * ROWS;
-                    for (row, sums) in tokens.clone().zip(&bench.sums) {
+                    for (row, sums) in x.sums(tiles.clone(), &bench.sums) {
                         let out = &mut rect.row(row)[at..at + outputs.len()];
                         place(strip.matrix, out, &sums[..outputs.len()], outputs.start);
                     }
@@ -160,7 +204,7 @@ impl Floor<'_> {
 /// Numbers that one worker handles sooner than it wakes another.
 const SMALL: usize = 16 * 1024;
 
-/// Panels of a task.
+/// Panels of a task, at least.
 const STRIP: usize = 4;
 
 /// Some panels of one of several matrices that stand side by side.
@@ -168,24 +212,6 @@ struct Strip {
     matrix: usize,
     panels: Range<usize>,
     column: usize,
-}
-
-fn strips(matrices: &[&Matrix]) -> Vec<Strip> {
-    let (mut strips, mut column) = (Vec::new(), 0);
-    for (i, matrix) in matrices.iter().enumerate() {
-        let panels = matrix.panels();
-        for first in (0..panels).step_by(STRIP) {
-            let panels = first..(first + STRIP).min(panels);
-            strips.push(Strip { matrix: i, panels, column: column + first * ROWS });
-        }
-        column += matrix.weights.rows;
-    }
-    strips
-}
-
-/// Columns at which a matrix of this many output rows is cut into tasks.
-fn cuts(rows: usize) -> Vec<usize> {
-    (0..rows).step_by(STRIP * ROWS).chain([rows]).collect()
 }
 
 impl Cpu {
@@ -264,10 +290,9 @@ impl Backend for Cpu {
     /// The batch's spans were placed by `begin`.
     fn attend(&mut self, layer: &Layer<Self>, _: &Batch) {
         let (floor, b, cache) = self.floor();
-        rotate(&floor, b, layer);
         match cache {
-            Cache::F16(layers) => attend(&floor, b, layers, layer.index),
-            Cache::F32(layers) => attend(&floor, b, layers, layer.index),
+            Cache::F16(layers) => attend(&floor, b, layer, &mut layers.layers[layer.index]),
+            Cache::F32(layers) => attend(&floor, b, layer, &mut layers.layers[layer.index]),
         }
     }
 
@@ -285,34 +310,38 @@ impl Backend for Cpu {
         floor.norm(&b.x, &layer.ffn_norm, rows, &mut b.h, (layer.index, Phase::Route));
         floor.quantise(&mut b.h, rows);
         if let Some(router) = &layer.router {
+            assert_eq!(router.form, Form::Float, "the router is f32");
             b.h.tile_rows(rows);
-            choose(&floor, router, &b.h, &mut b.routes[..rows * used], layer.index);
+            let logits = &mut b.router_logits;
+            floor.multiply(&[router], &b.h, logits, |_, out, acc, _| out.copy_from_slice(acc));
+            choose(&floor, logits, &mut b.routes[..rows * used], layer.index);
         }
         b.group(floor.shape);
     }
 
     fn expand(&mut self, layer: &Layer<Self>) {
         let (floor, b, _) = self.floor();
-        let (ffn, groups) = (floor.shape.ffn, &b.groups);
+        let (rows, ffn, groups) = (b.rows, floor.shape.ffn, &b.groups);
         let pairs = groups.bounds.last().copied().unwrap_or(0);
         b.h.order.clear();
         b.h.order.extend_from_slice(&groups.rows[..pairs]);
         b.h.tile_groups(&groups.bounds);
         floor.pack(&mut b.h);
         let (h, first_tiles) = (&b.h, first_tiles(&b.h.tiles, &groups.bounds));
-        let columns = cuts(ffn);
+        let columns = floor.cuts(ffn, rows);
         let bounds = Bounds { rows: &groups.bounds, columns: &columns };
-        floor.pool.grid(&mut b.m.floats, ffn, bounds, |worker, group, strip, rect| {
+        floor.pool.grid(&mut b.m.floats, ffn, bounds, |worker, group, _, rect| {
             let bench = &mut *floor.bench(worker);
-            let expert = groups.experts[group];
-            for tile in first_tiles[group]..first_tiles[group + 1] {
+            let (expert, first) = (groups.experts[group], rect.columns.start / ROWS);
+            for tiles in together(first_tiles[group]..first_tiles[group + 1]) {
                 for (i, at) in (0..rect.columns.len()).step_by(ROWS).enumerate() {
-                    let panel = (expert, strip * STRIP + i);
-                    layer.gate.tile(floor.isa, panel, h, tile, &mut bench.gates);
-                    layer.up.tile(floor.isa, panel, h, tile, &mut bench.sums);
-                    let pairs = h.tiles[tile].clone().map(|pair| pair - groups.bounds[group]);
-                    for (pair, (gates, ups)) in pairs.zip(bench.gates.iter().zip(&bench.sums)) {
-                        gate(floor.isa, gates, ups, &mut rect.row(pair)[at..]);
+                    let panel = (expert, first + i);
+                    layer.gate.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.gates);
+                    layer.up.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.sums);
+                    let gates = h.sums(tiles.clone(), &bench.gates);
+                    for ((pair, gates), (_, ups)) in gates.zip(h.sums(tiles.clone(), &bench.sums)) {
+                        let m = rect.row(pair - groups.bounds[group]);
+                        gate(floor.isa, gates, ups, &mut m[at..]);
                     }
                 }
             }
@@ -330,19 +359,19 @@ impl Backend for Cpu {
         b.m.tile_groups(&groups.bounds);
         floor.pack(&mut b.m);
         let (m, first_tiles) = (&b.m, first_tiles(&b.m.tiles, &groups.bounds));
-        let columns = cuts(hidden);
+        let columns = floor.cuts(hidden, rows);
         let bounds = Bounds { rows: &[0, rows], columns: &columns };
-        floor.pool.grid(&mut b.x, hidden, bounds, |worker, _, strip, rect| {
+        floor.pool.grid(&mut b.x, hidden, bounds, |worker, _, _, rect| {
             let Bench { sums, y, .. } = &mut *floor.bench(worker);
-            let width = rect.columns.len();
+            let (width, first) = (rect.columns.len(), rect.columns.start / ROWS);
             y.clear();
             y.resize(rows * width, 0.0);
             for (group, expert) in groups.experts.iter().enumerate() {
-                for tile in first_tiles[group]..first_tiles[group + 1] {
+                for tiles in together(first_tiles[group]..first_tiles[group + 1]) {
                     for (i, at) in (0..width).step_by(ROWS).enumerate() {
-                        let panel = (*expert, strip * STRIP + i);
-                        layer.down.tile(floor.isa, panel, m, tile, sums);
-                        for (pair, sums) in m.tiles[tile].clone().zip(&*sums) {
+                        let panel = (*expert, first + i);
+                        layer.down.tiles(floor.isa, panel, m, tiles.clone(), sums);
+                        for (pair, sums) in m.sums(tiles.clone(), sums) {
                             let y = &mut y[groups.rows[pair] * width..][at..width];
                             blend(floor.isa, groups.weights[pair], sums, y);
                         }
@@ -422,62 +451,63 @@ impl Backend for Cpu {
     }
 }
 
+/// Tiles in runs that meet a panel together.
+fn together(tiles: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = tiles.end;
+    tiles.step_by(TILES).map(move |first| first..end.min(first + TILES))
+}
+
 /// The first tile of each group, and the end.
 fn first_tiles(tiles: &[Range<usize>], bounds: &[usize]) -> Vec<usize> {
     bounds.iter().map(|bound| tiles.partition_point(|tile| tile.start < *bound)).collect()
 }
 
-/// Norms, turns and scales the queries and keys of every row, in place.
-fn rotate(floor: &Floor<'_>, b: &mut Buffers, layer: &Layer<Cpu>) {
-    let shape = floor.shape;
-    let (q, kv, d) = (shape.q_dim(), shape.kv_dim(), shape.head_dim);
-    let half = shape.rotation.dims / 2;
-    let scale = 1.0 / (d as f32).sqrt();
-    let (cos, sin) = (&b.cos, &b.sin);
-    floor.pool.chunks(&mut b.qkv[..b.rows * (q + 2 * kv)], q + 2 * kv, |_, row, qkv| {
-        let (cos, sin) = (&cos[row * half..][..half], &sin[row * half..][..half]);
-        for (i, head) in qkv[..q + kv].chunks_exact_mut(d).enumerate() {
-            let query = i * d < q;
-            if let Some((q_norm, k_norm)) = &layer.head_norms {
-                norm::rms_norm_in_place(
-                    floor.isa,
-                    head,
-                    if query { q_norm } else { k_norm },
-                    shape.eps,
-                );
-            }
-            rope::rotate(floor.isa, head, cos, sin);
-            if query {
-                head.iter_mut().for_each(|q| *q *= scale);
-            }
-        }
-    });
-}
-
 /// Stores every row's key and value, then attends.
-fn attend<E: Element>(floor: &Floor<'_>, b: &mut Buffers, layers: &mut Layers<E>, layer: usize) {
+fn attend<E: Element>(
+    floor: &Floor<'_>,
+    b: &mut Buffers,
+    layer: &Layer<Cpu>,
+    heads: &mut [HeadCache<E>],
+) {
     let shape = floor.shape;
     let (q, kv, d) = (shape.q_dim(), shape.kv_dim(), shape.head_dim);
-    let width = q + 2 * kv;
-    let heads = &mut layers.layers[layer];
+    let (width, group, half) = (q + 2 * kv, q / kv, shape.rotation.dims / 2);
     let (qkv, slots) = (&b.qkv, &b.slots);
-    floor.each(heads, slots.len() * d, |head, cache| {
+    let (cos, sin) = (&b.cos, &b.sin);
+    // Norms and turns a head of a row.
+    let turn = |row: usize, norm: Option<&Vec<f32>>, head: &mut [f32]| {
+        if let Some(weight) = norm {
+            norm::rms_norm_in_place(floor.isa, head, weight, shape.eps);
+        }
+        rope::rotate(floor.isa, head, &cos[row * half..][..half], &sin[row * half..][..half]);
+    };
+    let (q_norm, k_norm) = layer.head_norms.as_ref().map(|(q, k)| (q, k)).unzip();
+    floor.each(heads, slots.len() * d, |worker, head, cache| {
+        let k = &mut floor.bench(worker).queries;
         for (row, slot) in slots.iter().enumerate() {
-            let row = &qkv[row * width..][..width];
-            cache.store(*slot, &row[q + head * d..][..d], &row[q + kv + head * d..][..d]);
+            let row_qkv = &qkv[row * width..][..width];
+            k.clear();
+            k.extend_from_slice(&row_qkv[q + head * d..][..d]);
+            turn(row, k_norm, k);
+            cache.store(*slot, k, &row_qkv[q + kv + head * d..][..d]);
         }
     });
     let (heads, tables, tiles) = (&*heads, &b.tables, &b.tiles);
-    let group = q / kv;
     let columns: Vec<usize> = (0..=shape.kv_heads).map(|head| head * group * d).collect();
     let bounds = Bounds { rows: &tiles.bounds, columns: &columns };
+    let scale = 1.0 / (d as f32).sqrt();
     floor.pool.grid(&mut b.a.floats, q, bounds, |worker, tile, head, rect| {
         let Bench { attention, queries, out, visible, .. } = &mut *floor.bench(worker);
         let (table, pages, position) = tiles.spans[tile];
         queries.clear();
         visible.clear();
         for (i, row) in rect.rows.clone().enumerate() {
+            let start = queries.len();
             queries.extend_from_slice(&qkv[row * width..][rect.columns.clone()]);
+            for head in queries[start..].chunks_exact_mut(d) {
+                turn(row, q_norm, head);
+                head.iter_mut().for_each(|q| *q *= scale);
+            }
             visible.extend(std::iter::repeat_n(position + i + 1, group));
         }
         out.resize(queries.len(), 0.0);
@@ -490,41 +520,17 @@ fn attend<E: Element>(floor: &Floor<'_>, b: &mut Buffers, layers: &mut Layers<E>
     });
 }
 
-/// Chooses the experts of every row, a tile of rows a task.
+/// Chooses the experts of every row from its logits.
 fn choose(
     floor: &Floor<'_>,
-    router: &Matrix,
-    h: &Activations,
+    logits: &[f32], // [rows, experts]
     routes: &mut [(u32, f32)],
     layer: usize,
 ) {
     let (experts, routing) = (floor.shape.experts, floor.shape.routing);
-    assert_eq!(router.form, Form::Float, "the router is f32");
-    let mut rest = routes;
-    let mut tasks = Vec::new();
-    for tile in &h.tiles {
-        let (routes, left) = rest.split_at_mut(tile.len() * routing.used);
-        tasks.push(routes);
-        rest = left;
-    }
-    floor.pool.each(&mut tasks, |worker, tile, routes| {
-        let Bench { sums, y, choice, .. } = &mut *floor.bench(worker);
-        let rows = h.tiles[tile].clone();
-        y.clear();
-        y.resize(rows.len() * experts, 0.0);
-        for panel in 0..router.panels() {
-            router.tile(floor.isa, (0, panel), h, tile, sums);
-            let outputs = router.rows_of(panel);
-            for (logits, sums) in y.chunks_exact_mut(experts).zip(&*sums) {
-                logits[outputs.clone()].copy_from_slice(&sums[..outputs.len()]);
-            }
-        }
-        let logits = y.chunks_exact(experts).zip(routes.chunks_exact_mut(routing.used));
-        for ((logits, routes), row) in logits.zip(rows) {
-            if !route(floor.isa, logits, routing, choice) {
-                floor.fault(row, layer, Phase::Route);
-            }
-            routes.copy_from_slice(choice);
+    floor.lines(routes, routing.used, experts, |_, row, routes| {
+        if !route(floor.isa, &logits[row * experts..][..experts], routing, routes) {
+            floor.fault(row, layer, Phase::Route);
         }
     });
 }

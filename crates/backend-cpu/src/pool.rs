@@ -1,14 +1,17 @@
 //! Worker threads, and the only way buffers are shared among them.
 //!
-//! A job is a number of tasks behind one atomic counter; the caller works too. Which worker takes a
-//! task never influences a result. Waiting spins for some microseconds, then sleeps. Buffers are
-//! handed out as disjoint pieces, so the code that computes holds no `unsafe`.
+//! A job is a number of tasks; the caller works too. Each worker has a range of neighbouring tasks,
+//! so that it reads memory in one stream, and takes from the far end of others' ranges once its own
+//! is empty. A job ends with its last task: a worker that the system gave no time is not waited for.
+//! Which worker takes a task never influences a result. Waiting spins for some microseconds, then
+//! sleeps. Buffers are handed out as disjoint pieces, so the code that computes holds no `unsafe`.
 #![allow(unsafe_code)] // lifetimes of a job's closure, disjoint pieces of a buffer, MXCSR
 
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,21 +19,46 @@ use std::time::{Duration, Instant};
 /// Before sleeping a worker spins this long: most phases follow the last one sooner.
 const SPIN: Duration = Duration::from_micros(30);
 
-type Job = dyn Fn(usize, usize) + Sync;
+/// A closure on the stack of the caller of [`Pool::run`].
+type Job<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
 struct Shared {
-    /// The current job; replaced only while no worker runs.
-    job: Mutex<Option<&'static Job>>,
-    /// Counts jobs; a worker that sees a new number takes part.
+    /// The closure of the tasks in `ranges`.
+    job: AtomicPtr<Job<'static>>,
+    /// Tasks that nobody has taken yet, one range per worker.
+    ranges: Vec<Tasks>,
+    /// Tasks that are not finished.
+    left: AtomicUsize,
+    /// Counts jobs; a worker that sees a new number looks for tasks.
     epoch: AtomicUsize,
-    tasks: AtomicUsize,
-    next: AtomicUsize,
-    /// Workers that have not finished the current job.
-    busy: AtomicUsize,
+    running: AtomicBool,
     panicked: AtomicBool,
     stop: AtomicBool,
+    sleepers: AtomicUsize,
     sleep: Mutex<()>,
     wake: Condvar,
+}
+
+/// A range of tasks, on a cache line of its own: the end in the upper half, the start in the lower.
+#[repr(align(128))]
+struct Tasks(AtomicU64);
+
+impl Tasks {
+    fn put(&self, tasks: &Range<usize>) {
+        let (start, end) = (tasks.start as u64, tasks.end as u64);
+        assert!(end <= u64::from(u32::MAX), "{end} tasks");
+        self.0.store(end << 32 | start, Ordering::Release);
+    }
+
+    /// Takes the first task, or, from somebody else's, the last.
+    fn take(&self, own: bool) -> Option<usize> {
+        let narrower = |now: u64| {
+            let (start, end) = (now & 0xffff_ffff, now >> 32);
+            (start < end).then(|| if own { now + 1 } else { now - (1 << 32) })
+        };
+        let was = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, narrower).ok()?;
+        Some(if own { was & 0xffff_ffff } else { (was >> 32) - 1 } as usize)
+    }
 }
 
 /// Persistent threads; the caller of [`Pool::run`] is worker 0.
@@ -44,13 +72,14 @@ impl Pool {
     pub fn new(workers: usize) -> std::io::Result<Self> {
         assert!(workers > 0, "a pool has a worker");
         let shared = Arc::new(Shared {
-            job: Mutex::new(None),
+            job: AtomicPtr::new(ptr::null_mut()),
+            ranges: (0..workers).map(|_| Tasks(AtomicU64::new(0))).collect(),
+            left: AtomicUsize::new(0),
             epoch: AtomicUsize::new(0),
-            tasks: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
+            running: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
         });
@@ -70,29 +99,25 @@ impl Pool {
     }
 
     /// Runs `job(worker, task)` for every task; returns when all are done.
-    pub fn run(&self, tasks: usize, job: &(dyn Fn(usize, usize) + Sync)) {
+    pub fn run(&self, tasks: usize, job: Job<'_>) {
         default_float_environment();
-        if self.threads.is_empty() || tasks <= 1 {
+        let workers = self.workers();
+        if workers == 1 || tasks <= 1 {
             (0..tasks).for_each(|task| job(0, task));
             return;
         }
         let shared = &*self.shared;
-        // SAFETY: the reference is dropped from `shared.job` below, before this call returns, and
-        // no worker holds it once `busy` is zero; so it never outlives `job`.
-        let job: &'static Job =
-            unsafe { std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static Job>(job) };
-        *shared.job.lock().expect("no job panics under the lock") = Some(job);
-        shared.tasks.store(tasks, Ordering::Relaxed);
-        shared.next.store(0, Ordering::Relaxed);
-        shared.busy.store(self.threads.len(), Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::Release);
-        {
-            let _guard = shared.sleep.lock().expect("nothing panics under the lock");
-            shared.wake.notify_all();
+        assert!(!shared.running.swap(true, Ordering::Acquire), "one job at a time");
+        shared.job.store((&raw const job).cast_mut().cast(), Ordering::Relaxed);
+        shared.left.store(tasks, Ordering::Relaxed);
+        for (worker, range) in shared.ranges.iter().enumerate() {
+            range.put(&(tasks * worker / workers..tasks * (worker + 1) / workers));
         }
-        shared.work(0, job);
-        shared.wait_until(|| shared.busy.load(Ordering::Acquire) == 0);
-        *shared.job.lock().expect("no job panics under the lock") = None;
+        shared.epoch.fetch_add(1, Ordering::Release);
+        shared.rouse();
+        shared.work(0);
+        shared.wait_until(|| shared.left.load(Ordering::Acquire) == 0);
+        shared.running.store(false, Ordering::Release);
         assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a worker thread panicked");
     }
 
@@ -150,9 +175,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.shared.epoch.fetch_add(1, Ordering::Release);
-        if let Ok(_guard) = self.shared.sleep.lock() {
-            self.shared.wake.notify_all();
-        }
+        self.shared.rouse();
         for thread in self.threads.drain(..) {
             // A worker that panicked has been reported by `run`.
             let _ = thread.join();
@@ -166,35 +189,45 @@ impl Shared {
         let mut seen = 0;
         loop {
             self.wait_until(|| self.epoch.load(Ordering::Acquire) != seen);
-            seen += 1;
+            seen = self.epoch.load(Ordering::Acquire);
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            let job = *self.job.lock().expect("no job panics under the lock");
-            let job = job.expect("a job stays until every worker has finished it");
-            self.work(worker, job);
-            if self.busy.fetch_sub(1, Ordering::Release) == 1 {
-                let _guard = self.sleep.lock().expect("nothing panics under the lock");
-                self.wake.notify_all();
+            self.work(worker);
+        }
+    }
+
+    /// Runs tasks until none is left to take: its own, then those of the workers after it.
+    fn work(&self, worker: usize) {
+        let workers = self.ranges.len();
+        for place in (worker..workers).chain(0..worker) {
+            while let Some(task) = self.ranges[place].take(place == worker) {
+                self.finish(worker, task);
             }
         }
     }
 
-    /// Takes tasks until none is left. A panic is kept for the caller, the rest is skipped.
-    fn work(&self, worker: usize, job: &Job) {
-        let tasks = self.tasks.load(Ordering::Relaxed);
-        let all = || {
-            loop {
-                let task = self.next.fetch_add(1, Ordering::Relaxed);
-                if task >= tasks {
-                    return;
-                }
-                job(worker, task);
+    /// Runs a task that was taken. A panic is kept for the caller, and later tasks are skipped.
+    fn finish(&self, worker: usize, task: usize) {
+        if !self.panicked.load(Ordering::Relaxed) {
+            // SAFETY: `run` stored the pointer before it gave out the task, and neither returns nor
+            // stores another before `left` counts this task as finished, below.
+            let job = unsafe { *self.job.load(Ordering::Relaxed) };
+            if catch_unwind(AssertUnwindSafe(|| job(worker, task))).is_err() {
+                self.panicked.store(true, Ordering::Relaxed);
             }
-        };
-        if catch_unwind(AssertUnwindSafe(all)).is_err() {
-            self.panicked.store(true, Ordering::Relaxed);
-            self.next.store(tasks, Ordering::Relaxed);
+        }
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 && worker != 0 {
+            self.rouse();
+        }
+    }
+
+    /// Wakes those who sleep, after something they may wait for was stored.
+    fn rouse(&self) {
+        fence(Ordering::SeqCst); // either this sees the sleeper, or the sleeper what was stored
+        if self.sleepers.load(Ordering::Relaxed) > 0 {
+            let _guard = self.sleep.lock().expect("nothing panics under the lock");
+            self.wake.notify_all();
         }
     }
 
@@ -209,9 +242,12 @@ impl Shared {
             }
         }
         let mut guard = self.sleep.lock().expect("nothing panics under the lock");
+        self.sleepers.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         while !done() {
             guard = self.wake.wait(guard).expect("nothing panics under the lock");
         }
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

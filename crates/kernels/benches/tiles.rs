@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! cargo bench -p qwire-kernels                      sixteen panels of K = 2048, in cache
-//! cargo bench -p qwire-kernels -- --stream          1.5 GB of panels, one thread, one token
+//! cargo bench -p qwire-kernels -- --stream          1 GB of panels, one token, one thread and all
 //! cargo bench -p qwire-kernels -- Q4_K avx512       only lines that have these words
 //! ```
 //! Nothing is checked here; that every kernel gives the bits of the definition is for the tests.
 #![allow(unsafe_code)] // calls the bare loop where its instruction set was found
 
 use std::hint::black_box;
+use std::thread;
 use std::time::Instant;
+
+use memmap2::{Advice, MmapMut};
 
 use qwire_kernels::Isa;
 use qwire_kernels::activation::{Row, quantise_narrow, quantise_wide};
@@ -19,7 +22,9 @@ use qwire_kernels::tile::{Acts, Panel, ROWS, TOKENS};
 
 const K: usize = 2048;
 const PANELS: usize = 16;
-const STREAM_BYTES: usize = 3 << 29;
+const STREAM_BYTES: usize = 1 << 30;
+/// Panels that a thread takes at a time.
+const STRIP: usize = 16;
 const FORMS: [&str; 6] = ["Q4_K", "Q6_K", "Q5_K", "Q8_0", "Q4_0", "F16"];
 
 fn main() {
@@ -38,16 +43,24 @@ fn main() {
         let format = FORMATS.iter().find(|format| format.name == name).expect("a format");
         let panels = if stream { STREAM_BYTES / format.layout.panel_bytes(K) } else { PANELS };
         let weights = weights(format, panels);
-        println!("{name}: {:.1} GB/s by reading alone", read_gb_s(&weights));
-        let tokens: &[usize] = if stream { &[1] } else { &[1, 2, 4, 8, 16] };
+        let tokens: &[usize] = if stream { &[1] } else { &[1, 2, 4, 8, 16, 32, 64] };
+        let all = thread::available_parallelism().map_or(1, usize::from);
+        let threads = if stream { vec![1, all] } else { vec![1] };
+        for threads in &threads {
+            let gb_s = read_gb_s(&weights, *threads);
+            println!("{name}: {gb_s:.1} GB/s by reading alone, threads: {threads}");
+        }
         for isa in Isa::available().into_iter().skip(1) {
             for wide in [false, true] {
-                for tokens in tokens {
+                for (tokens, threads) in
+                    tokens.iter().flat_map(|n| threads.iter().map(move |t| (n, t)))
+                {
                     let form = if wide { "wide" } else { "narrow" };
-                    let line = format!("{name:5} {:9} {form:6} {tokens:2}", isa.name());
+                    let line = format!("{name:5} {:9} {form:6} {tokens:2} x{threads}", isa.name());
                     let has = |word: &String| line.split_whitespace().any(|part| part == word);
-                    if words.iter().all(has) && (format.quantised || !wide) {
-                        let seconds = measure(isa, format, &weights, *tokens, wide);
+                    let taken = if format.quantised { 64 } else { TOKENS };
+                    if words.iter().all(has) && *tokens <= taken && (format.quantised || !wide) {
+                        let seconds = measure(isa, format, &weights, (*tokens, *threads), wide);
                         report(&line, seconds, weights.len(), panels * *tokens, ghz);
                     }
                 }
@@ -109,11 +122,13 @@ impl Random {
 }
 
 /// Panels of random weights, none of them subnormal.
-fn weights(format: &Format, panels: usize) -> Vec<u8> {
+fn weights(format: &Format, panels: usize) -> MmapMut {
     let mut random = Random(99);
     let mut rows = vec![0; format.row_bytes(K) * ROWS];
     let size = format.layout.panel_bytes(K);
-    let mut bytes = vec![0; size * panels];
+    let mut bytes = MmapMut::map_anon(size * panels).expect("memory");
+    #[cfg(target_os = "linux")]
+    let _ = bytes.advise(Advice::HugePage);
     for (i, panel) in bytes.chunks_exact_mut(size).enumerate() {
         if i < PANELS {
             rows.iter_mut().for_each(|byte| *byte = (random.next() >> 24) as u8);
@@ -130,28 +145,50 @@ fn activations(tokens: usize) -> Vec<Vec<f32>> {
 }
 
 /// Seconds of one pass over all panels.
-fn measure(isa: Isa, format: &Format, weights: &[u8], tokens: usize, wide: bool) -> f64 {
+fn measure(
+    isa: Isa,
+    format: &Format,
+    weights: &[u8],
+    (tokens, threads): (usize, usize),
+    wide: bool,
+) -> f64 {
     let x = activations(tokens);
     let slices: Vec<&[f32]> = x.iter().map(Vec::as_slice).collect();
-    let (mut narrow, mut wider) = (Pack::default(), Pack::default());
+    let tiles = tokens.div_ceil(TOKENS);
+    let (mut narrow, mut wider) = (vec![Pack::default(); tiles], vec![Pack::default(); tiles]);
     let mut one = vec![Row::<1>::new(K); tokens];
     let mut two = vec![Row::<2>::new(K); tokens];
     one.iter_mut().zip(&x).for_each(|(row, x)| quantise_narrow(isa, x, row));
     two.iter_mut().zip(&x).for_each(|(row, x)| quantise_wide(isa, x, row));
-    narrow.gather(one.iter());
-    wider.gather(two.iter());
+    narrow.iter_mut().zip(one.chunks(TOKENS)).for_each(|(pack, rows)| pack.gather(rows.iter()));
+    wider.iter_mut().zip(two.chunks(TOKENS)).for_each(|(pack, rows)| pack.gather(rows.iter()));
     let acts = match (format.quantised, wide) {
         (false, _) => Acts::Float(&slices),
-        (true, false) => Acts::Narrow(narrow.view()),
-        (true, true) => Acts::Wide(wider.view()),
+        (true, false) => Acts::Narrow(&narrow),
+        (true, true) => Acts::Wide(&wider),
     };
-    let mut sums = [[0.0; ROWS]; TOKENS];
-    quickest(|| {
-        for bytes in black_box(weights).chunks_exact(format.layout.panel_bytes(K)) {
-            format.tile(isa, Panel { bytes, k: K }, acts, &mut sums);
-            black_box(&mut sums);
+    let size = format.layout.panel_bytes(K);
+    let part = |thread: usize| {
+        let mut sums = vec![[[0.0; ROWS]; TOKENS]; tiles];
+        for strip in weights.chunks(size * STRIP).skip(thread).step_by(threads) {
+            for bytes in black_box(strip).chunks_exact(size) {
+                format.tile(isa, Panel { bytes, k: K }, acts, &mut sums);
+                black_box(&mut sums);
+            }
         }
-    })
+    };
+    quickest(|| together(threads, part))
+}
+
+/// Runs a part on each of some threads.
+fn together(threads: usize, part: impl Fn(usize) + Sync) {
+    if threads == 1 {
+        return part(0);
+    }
+    thread::scope(|scope| {
+        let part = &part;
+        (0..threads).for_each(|thread| _ = scope.spawn(move || part(thread)));
+    });
 }
 
 /// What is done once per row: codes of 2048 values, and packing them.
@@ -181,18 +218,20 @@ fn rows() {
     }
 }
 
-/// Bytes per second of touching every cache line.
-fn read_gb_s(bytes: &[u8]) -> f64 {
-    let seconds = quickest(|| {
-        let mut sums = [0_u64; 8];
-        for line in black_box(bytes).as_chunks::<64>().0 {
-            for (sum, word) in sums.iter_mut().zip(line.as_chunks::<8>().0) {
-                *sum ^= u64::from_le_bytes(*word);
+/// Bytes per second of folding every word.
+fn read_gb_s(bytes: &[u8], threads: usize) -> f64 {
+    let part = |thread: usize| {
+        let mut sums = [0_u64; 32];
+        for lines in bytes.chunks(bytes.len().div_ceil(threads)).skip(thread).take(1) {
+            for lines in black_box(lines).as_chunks::<256>().0 {
+                for (sum, word) in sums.iter_mut().zip(lines.as_chunks::<8>().0) {
+                    *sum ^= u64::from_le_bytes(*word);
+                }
             }
         }
         black_box(sums);
-    });
-    bytes.len() as f64 / seconds / 1e9
+    };
+    bytes.len() as f64 / quickest(|| together(threads, part)) / 1e9
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -19,22 +19,24 @@ compiled! {
     /// Chooses the `used` largest logits (ties to the lower id, NaN last) and weighs them:
     /// e = exp(l - l_max), p = e / S * scale, S the lane sum by expert id over the chosen (or all).
     ///
-    /// `choice` receives (expert, weight) by ascending id. False when a logit is NaN or a weight is
+    /// `choice`, [used], receives (expert, weight) by ascending id. False when a logit is NaN or a weight is
     /// not finite: damaged weights must not pass as an expert that is merely never chosen.
-    pub fn route(logits: &[f32], routing: Routing, choice: &mut Vec<(u32, f32)>) -> bool
+    pub fn route(logits: &[f32], routing: Routing, choice: &mut [(u32, f32)]) -> bool
         = definition
 }
 
 #[inline(always)]
-fn definition(logits: &[f32], routing: Routing, choice: &mut Vec<(u32, f32)>) -> bool {
-    choice.clear();
+fn definition(logits: &[f32], routing: Routing, choice: &mut [(u32, f32)]) -> bool {
+    assert_eq!(choice.len(), routing.used, "room for the chosen");
+    let mut len = 0;
     for (id, logit) in logits.iter().enumerate() {
         // Kept in order of preference; a later id never passes an equal earlier one.
         let better = |other: f32| *logit > other || other.is_nan() && !logit.is_nan();
-        let at = choice.iter().position(|(_, other)| better(*other)).unwrap_or(choice.len());
+        let at = choice[..len].iter().position(|(_, other)| better(*other)).unwrap_or(len);
         if at < routing.used {
-            choice.truncate(routing.used - 1);
-            choice.insert(at, (id as u32, *logit));
+            len = routing.used.min(len + 1);
+            choice.copy_within(at..len - 1, at + 1);
+            choice[at] = (id as u32, *logit);
         }
     }
     let top = choice[0].1;
@@ -77,11 +79,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn run(logits: &[f32], used: usize) -> (Vec<(u32, f32)>, bool) {
-        let mut choice = Vec::new();
+        let mut choice = vec![(0, 0.0); used];
         let routing = Routing { used, normalised: true, scale: 1.0 };
         let finite = definition(logits, routing, &mut choice);
         for isa in crate::Isa::available() {
-            let mut other = Vec::new();
+            let mut other = vec![(0, 0.0); used];
             let whole = route(isa, logits, routing, &mut other);
             let bits = |choice: &[(u32, f32)]| {
                 choice.iter().map(|(id, weight)| (*id, weight.to_bits())).collect::<Vec<_>>()
@@ -136,7 +138,7 @@ mod tests {
         assert_eq!((choice[0].0, choice[1].0, whole), (1, 3, false));
         assert!(!run(&[f32::NAN; 4], 2).1);
         assert!(!run(&[f32::INFINITY, 1.0], 2).1);
-        let mut choice = Vec::new();
+        let mut choice = [(0, 0.0)];
         let routing = Routing { used: 1, normalised: false, scale: 2.0 };
         assert!(definition(&[0.0, 0.0, 0.0, 0.0], routing, &mut choice));
         assert_eq!(choice, [(0, 0.5)]);

@@ -23,7 +23,7 @@ use crate::Isa;
 use crate::attention::F16;
 use crate::isa::Level;
 use crate::quant::FloatFormat;
-use crate::tile::pack::View;
+use crate::tile::pack::Pack;
 use crate::tile::{self, Panel, Sums};
 
 pub(crate) use heads::{TOGETHER, score, weigh};
@@ -32,8 +32,8 @@ use {floats::floats, heads::heads};
 #[cfg(target_arch = "x86_64")]
 use {parts::shared_parts, tiles::tiles};
 
-/// A kernel: panel, k, activations, [token][row] sums.
-pub(crate) type Kernel<const P: usize> = fn(&[u8], usize, View<'_, P>, &mut Sums);
+/// A kernel: panel, k, tiles of tokens, the sums of each.
+pub(crate) type Kernel<const P: usize> = fn(&[u8], usize, &[Pack<P>], &mut [Sums]);
 
 /// Kernels for narrow and for wide activations.
 pub(crate) type Pair = (Kernel<1>, Kernel<2>);
@@ -169,7 +169,7 @@ macro_rules! kernel_body {
      |$head:ident, $block:ident, $g:ident| $body:block) => {
         #[allow(unused_imports)] // not every format needs both
         use $crate::lanes::{both, each};
-        use $crate::tile::pack::View;
+        use $crate::tile::pack::{Pack, View};
         use $crate::quant::QuantFormat;
         use $crate::quant::layout::layout;
         use $crate::tile::Sums;
@@ -184,6 +184,16 @@ macro_rules! kernel_body {
         const ZERO: Option<usize> = $zero;
         /// Codes of 8 bits may be multiplied without their zero point.
         const FIRST: Option<usize> = if CENTRED && BITS == 8 { None } else { ZERO };
+
+        /// Where each group's share of a block's cache lines begins.
+        const LINES: [usize; GROUPS + 1] = {
+            let (mut lines, mut g) = ([0; GROUPS + 1], 1);
+            while g <= GROUPS {
+                lines[g] = BLOCK * g / GROUPS / 64 * 64;
+                g += 1;
+            }
+            lines
+        };
 
         type Group = Unpacked<SCALES, BIASES>;
 
@@ -219,16 +229,17 @@ macro_rules! kernel_body {
             sums: &mut Sums,
         ) {
             let (heads, blocks) = panel.split_at(layout::<$format>().head_bytes(k));
-            let mut acc = [zero(); T];
+            let (mut acc, groups) = ([zero(); T], x.groups(SCALES));
             for (b, block) in blocks.as_chunks::<BLOCK>().0.iter().enumerate() {
                 let head = heads[b * HEAD..].first_chunk::<HEAD>().expect("a head per block");
-                if T == 1 {
-                    prefetch(block);
-                }
+                let x = groups.cut(T, SCALES, b * GROUPS, GROUPS);
                 $crate::lanes::unrolled!(GROUPS, G => {
-                    let group = group::<G>(head, block);
+                    if T == 1 {
+                        prefetch(&block[LINES[G]..LINES[G + 1]]);
+                    }
+                    let (group, x) = (group::<G>(head, block), x.cut(T, SCALES, G, 1));
                     $crate::lanes::add_group!(
-                        T / N, P, SCALES, BIASES, BITS, &group, FIRST, x, b * GROUPS + G, acc
+                        T / N, P, SCALES, BIASES, BITS, &group, FIRST, x, acc
                     )
                 });
             }
@@ -252,27 +263,30 @@ macro_rules! kernel_body {
         }
 
         #[allow(unsafe_code)]
-        fn run<const P: usize>(panel: &[u8], k: usize, x: View<'_, P>, sums: &mut Sums) {
+        fn run<const P: usize>(panel: &[u8], k: usize, tiles: &[Pack<P>], sums: &mut [Sums]) {
+            let alone = if let [pack] = tiles { pack.view().tokens } else { 0 };
             // SAFETY: kernels are reached only through an `Isa` that this processor has.
             unsafe {
-                match x.tokens {
-                    1 if DIRECT >= 1 => direct::<1, 1, P>(panel, k, x, sums),
-                    2 if DIRECT >= 2 => direct::<2, 2, P>(panel, k, x, sums),
-                    4 if DIRECT >= 4 => direct::<4, 4, P>(panel, k, x, sums),
-                    _ => many::<P, SCALES, BIASES, BITS>(slab, ZERO, panel, k, x, sums),
+                match alone {
+                    1 if DIRECT >= 1 => direct::<1, 1, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    2 if DIRECT >= 2 => direct::<2, 2, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    4 if DIRECT >= 4 => direct::<4, 4, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    _ => many::<P, SCALES, BIASES, BITS>(slab, ZERO, panel, k, tiles, sums),
                 }
-                if !x.outliers.is_empty() {
-                    add_outliers(panel, k, x, sums);
+                for (pack, sums) in tiles.iter().zip(sums) {
+                    if !pack.view().outliers.is_empty() {
+                        add_outliers(panel, k, pack.view(), sums);
+                    }
                 }
             }
         }
 
-        pub(super) fn narrow(panel: &[u8], k: usize, x: View<'_, 1>, sums: &mut Sums) {
-            run(panel, k, x, sums);
+        pub(super) fn narrow(panel: &[u8], k: usize, tiles: &[Pack<1>], sums: &mut [Sums]) {
+            run(panel, k, tiles, sums);
         }
 
-        pub(super) fn wide(panel: &[u8], k: usize, x: View<'_, 2>, sums: &mut Sums) {
-            run(panel, k, x, sums);
+        pub(super) fn wide(panel: &[u8], k: usize, tiles: &[Pack<2>], sums: &mut [Sums]) {
+            run(panel, k, tiles, sums);
         }
     };
 }

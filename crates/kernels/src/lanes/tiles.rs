@@ -2,19 +2,12 @@
 
 /// Adds one group to the sums of T tokens, N of them side by side. A macro, for a function of this
 /// size is not inlined, and loops, for a closure given to `array::map` is not inlined either: what
-/// passes between functions passes through memory.
+/// passes between functions passes through memory. `x`: the group's part of the activations.
 macro_rules! add_group {
     ($t:tt / $n:tt, $p:tt, $scales:tt, $biases:tt, $bits:tt,
-     $group:expr, $zero:expr, $x:expr, $at:expr, $acc:expr) => {{
+     $group:expr, $zero:expr, $x:expr, $acc:expr) => {{
         const HALF: [usize; 3] = [0, 8, 4];
-        let (group, x, at) = ($group, $x, $at);
-        let mut codes: [&[u8]; $p] = [&[]; $p];
-        for plane in 0..$p {
-            codes[plane] = &x.planes[plane][at * 32 * $t..][..32 * $t];
-        }
-        let d = &x.d[at * $t..][..$t];
-        let nsum = &x.nsum::<$scales>()[at * $scales * $t..][..$scales * $t];
-        let dsum = &x.dsum::<$scales>()[at * $scales * $t..][..$scales * $t];
+        let (group, x) = ($group, $x);
         for from in (0..$t).step_by($n) {
             for s in 0..$scales {
                 let half = HALF[$scales];
@@ -25,7 +18,7 @@ macro_rules! add_group {
                     }
                     if let (Some(log), 0, true) = ($zero, $biases, plane + 1 == $p) {
                         for n in 0..$n {
-                            sum[n] = add(sum[n], shl(int(nsum[s * $t + from + n]), log));
+                            sum[n] = add(sum[n], shl(int(x.nsum[s * $t + from + n]), log));
                         }
                     }
                     for first in (s * half..(s + 1) * half).step_by(exact($bits).min(half)) {
@@ -35,7 +28,7 @@ macro_rules! add_group {
                         }
                         for j in first..first + exact($bits).min(half) {
                             for n in 0..$n {
-                                let x = dword(&codes[plane][4 * (j * $t + from + n)..]);
+                                let x = dword(&x.planes[plane][4 * (j * $t + from + n)..]);
                                 part[n] = multiply::<$bits>(part[n], group.codes[j], x);
                             }
                         }
@@ -46,10 +39,10 @@ macro_rules! add_group {
                 }
                 for n in 0..$n {
                     let mut acc = $acc[from + n];
-                    acc = fma(number(sum[n]), mul(group.scale[s], float(d[from + n])), acc);
+                    acc = fma(number(sum[n]), mul(group.scale[s], float(x.d[from + n])), acc);
                     if $biases > 0 {
                         let bias = group.bias[s % group.bias.len().max(1)];
-                        acc = fma(bias, float(dsum[s * $t + from + n]), acc);
+                        acc = fma(bias, float(x.dsum[s * $t + from + n]), acc);
                     }
                     $acc[from + n] = acc;
                 }
@@ -64,8 +57,8 @@ pub(crate) use add_group;
 /// with just its most tokens keeps their sums in registers, and a smaller one loops over them.
 macro_rules! tiles {
     ($features:literal, [$($($tokens:literal)|+ => $most:literal / $together:literal)*]) => {
-        use $crate::tile::pack::View;
-        use $crate::tile::Sums;
+        use $crate::tile::pack::{Pack, View};
+        use $crate::tile::{ROWS as TILE_ROWS, Sums, TOKENS};
 
         /// 32 codes of sixteen rows: dword j of each lane holds k = 4 j .. 4 j + 4.
         #[derive(Clone, Copy)]
@@ -82,10 +75,44 @@ macro_rules! tiles {
         type Slab<const SCALES: usize, const BIASES: usize> =
             unsafe fn(&[u8], usize, usize, &mut [Unpacked<SCALES, BIASES>; 8]);
 
+        /// Adds `groups` of the slab, the first of them at `at`, to the sums of one tile. Asks for
+        /// what lies ahead of these bytes, a share with each group.
         #[target_feature(enable = $features)]
-        fn tile<
+        fn add_slab<
             const T: usize,
             const N: usize,
+            const P: usize,
+            const SCALES: usize,
+            const BIASES: usize,
+            const BITS: usize,
+        >(
+            groups: &[Unpacked<SCALES, BIASES>],
+            zero_log: Option<usize>,
+            at: usize,
+            x: View<'_, P>,
+            bytes: &[u8],
+            sums: &mut Sums,
+        ) {
+            // Codes of 8 bits may be multiplied without their zero point.
+            let tokens = if T / N < LOOPED { T } else { x.tokens };
+            let zero_log = if CENTRED && BITS == 8 { None } else { zero_log };
+            let x = x.groups(SCALES);
+            let mut acc = [zero(); T];
+            acc[..tokens].iter_mut().zip(&*sums).for_each(|(acc, sums)| *acc = numbers(sums));
+            for (g, group) in groups.iter().enumerate() {
+                let share = |g: usize| bytes.len() * g / groups.len();
+                prefetch(&bytes[share(g)..share(g + 1)]);
+                let x = x.cut(tokens, SCALES, at + g, 1);
+                $crate::lanes::add_group!(
+                    tokens / N, P, SCALES, BIASES, BITS, group, zero_log, x, acc
+                );
+            }
+            sums.iter_mut().zip(&acc[..tokens]).for_each(|(sums, acc)| *sums = store(*acc));
+        }
+
+        /// Several tokens: each slab is unpacked once and meets every tile.
+        #[target_feature(enable = $features)]
+        pub(crate) fn many<
             const P: usize,
             const SCALES: usize,
             const BIASES: usize,
@@ -95,47 +122,29 @@ macro_rules! tiles {
             zero_log: Option<usize>,
             panel: &[u8],
             k: usize,
-            x: View<'_, P>,
-            sums: &mut Sums,
+            tiles: &[Pack<P>],
+            sums: &mut [Sums],
         ) {
             let nothing =
                 Unpacked { codes: [none(); 8], scale: [zero(); SCALES], bias: [zero(); BIASES] };
-            let (mut slab, mut acc) = ([nothing; 8], [zero(); T]);
-            // Codes of 8 bits may be multiplied without their zero point.
-            let tokens = if T / N < LOOPED { T } else { x.tokens };
-            let zero_log = if CENTRED && BITS == 8 { None } else { zero_log };
+            let mut slab = [nothing; 8];
+            sums.iter_mut().for_each(|sums| *sums = [[0.0; TILE_ROWS]; TOKENS]);
             for at in (0..k / 32).step_by(8) {
                 // SAFETY: it needs the features that this function has.
                 unsafe { unpack(panel, k, at, &mut slab) };
-                for (g, group) in slab[..8.min(k / 32 - at)].iter().enumerate() {
-                    $crate::lanes::add_group!(
-                        tokens / N, P, SCALES, BIASES, BITS, group, zero_log, x, at + g, acc
-                    );
+                let slab = &slab[..8.min(k / 32 - at)];
+                let place = |group: usize| panel.len() * group / (k / 32);
+                let mut bytes = &panel[place(at)..place(at + slab.len())];
+                for (pack, sums) in tiles.iter().zip(&mut *sums) {
+                    let x = pack.view();
+                    match x.tokens {
+                        $($($tokens)|+ => add_slab::<$most, $together, P, SCALES, BIASES, BITS>(
+                            slab, zero_log, at, x, bytes, sums,
+                        ),)*
+                        other => panic!("no kernel takes {other} tokens"),
+                    }
+                    bytes = &[];
                 }
-            }
-            sums.iter_mut().zip(acc).for_each(|(sums, acc)| *sums = store(acc));
-        }
-
-        /// Several tokens.
-        #[target_feature(enable = $features)]
-        pub(crate) fn many<
-            const P: usize,
-            const SCALES: usize,
-            const BIASES: usize,
-            const BITS: usize,
-        >(
-            unpack: Slab<SCALES, BIASES>,
-            zero: Option<usize>,
-            panel: &[u8],
-            k: usize,
-            x: View<'_, P>,
-            sums: &mut Sums,
-        ) {
-            match x.tokens {
-                $($($tokens)|+ => tile::<$most, $together, P, SCALES, BIASES, BITS>(
-                    unpack, zero, panel, k, x, sums,
-                ),)*
-                other => panic!("no kernel takes {other} tokens"),
             }
         }
 

@@ -80,7 +80,7 @@ pub struct Format {
     dequantise: fn(&[u8], &mut [f32]),
     /// How sixteen rows are interleaved.
     pub layout: Layout,
-    tile: fn(Isa, Panel<'_>, Acts<'_>, &mut Sums),
+    tile: fn(Isa, Panel<'_>, Acts<'_>, &mut [Sums]),
     tame: fn(&mut [u8], f32),
 }
 
@@ -131,8 +131,8 @@ impl Format {
         (self.dequantise)(bytes, out);
     }
 
-    /// Dot products of a panel with up to 16 tokens; see [`tile`].
-    pub fn tile(&self, isa: Isa, panel: Panel<'_>, acts: Acts<'_>, sums: &mut Sums) {
+    /// Dot products of a panel with some tiles of tokens, the sums of each; see [`tile`].
+    pub fn tile(&self, isa: Isa, panel: Panel<'_>, acts: Acts<'_>, sums: &mut [Sums]) {
         (self.tile)(isa, panel, acts, sums);
     }
 

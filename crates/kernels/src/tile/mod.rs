@@ -1,4 +1,4 @@
-//! Dot products: a panel of sixteen rows with up to sixteen tokens.
+//! Dot products: a panel of sixteen rows with tiles of up to sixteen tokens.
 //!
 //! ```text
 //! acc = +0
@@ -17,7 +17,7 @@ use crate::Isa;
 use crate::activation;
 use crate::lanes;
 use crate::quant::{Block, FloatFormat, QuantFormat, layout};
-use pack::View;
+use pack::{Pack, View};
 
 /// Rows in a panel.
 pub const ROWS: usize = 16;
@@ -36,15 +36,15 @@ pub struct Panel<'a> {
     pub k: usize,
 }
 
-/// A few tokens' activations, in the form that the matrix reads.
+/// Activations of some tiles of tokens, in the form that the matrix reads.
 #[derive(Clone, Copy)]
 pub enum Acts<'a> {
-    /// For float weights: rows of k values.
+    /// For float weights: one tile, rows of k values.
     Float(&'a [&'a [f32]]),
     /// For quantised weights.
-    Narrow(View<'a, 1>),
+    Narrow(&'a [Pack<1>]),
     /// For quantised weights that write into the residual stream, or the head.
-    Wide(View<'a, 2>),
+    Wide(&'a [Pack<2>]),
 }
 
 /// How many of `left` tokens a tile takes next: kernels exist for these sizes.
@@ -57,7 +57,7 @@ pub(crate) fn quantised<F: QuantFormat>(
     isa: Isa,
     panel: Panel<'_>,
     acts: Acts<'_>,
-    sums: &mut Sums,
+    sums: &mut [Sums],
 ) {
     assert_eq!(panel.bytes.len(), layout::layout::<F>().panel_bytes(panel.k), "a whole panel");
     let kernels = F::KERNELS.of(isa.level());
@@ -70,9 +70,9 @@ pub(crate) fn quantised<F: QuantFormat>(
 }
 
 /// One float format.
-pub(crate) fn float<F: FloatFormat>(isa: Isa, panel: Panel<'_>, acts: Acts<'_>, sums: &mut Sums) {
+pub(crate) fn float<F: FloatFormat>(isa: Isa, panel: Panel<'_>, acts: Acts<'_>, sums: &mut [Sums]) {
     match acts {
-        Acts::Float(tokens) => lanes::float_tile::<F>(isa, panel, tokens, sums),
+        Acts::Float(tokens) => lanes::float_tile::<F>(isa, panel, tokens, &mut sums[0]),
         _ => panic!("{} weights read float activations", F::NAME),
     }
 }
@@ -81,14 +81,17 @@ pub(crate) fn float<F: FloatFormat>(isa: Isa, panel: Panel<'_>, acts: Acts<'_>, 
 fn definition<F: QuantFormat, const P: usize>(
     panel: &[u8],
     k: usize,
-    x: View<'_, P>,
-    sums: &mut Sums,
+    tiles: &[Pack<P>],
+    sums: &mut [Sums],
 ) {
     let mut row = vec![0; k / F::BLOCK * F::BYTES];
     for lane in 0..ROWS {
         layout::layout::<F>().unpack(panel, k, lane, &mut row);
-        for (t, sums) in sums[..x.tokens].iter_mut().enumerate() {
-            sums[lane] = dot::<F, P>(&row, x, t);
+        for (pack, sums) in tiles.iter().zip(&mut *sums) {
+            let x = pack.view();
+            for (t, sums) in sums[..x.tokens].iter_mut().enumerate() {
+                sums[lane] = dot::<F, P>(&row, x, t);
+            }
         }
     }
 }

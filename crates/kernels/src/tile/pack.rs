@@ -44,17 +44,48 @@ pub struct View<'a, const P: usize> {
     pub outliers: &'a [Outlier],
 }
 
-impl<const P: usize> View<'_, P> {
-    /// Minus the sums of codes, for one scale per 32 values or two.
-    #[inline(always)]
-    pub fn nsum<const SCALES: usize>(&self) -> &[i32] {
-        self.nsum[SCALES - 1]
-    }
+/// The part of a view that belongs to some groups of 32 values.
+#[derive(Clone, Copy)]
+pub struct Groups<'a, const P: usize> {
+    /// [k / 4, tokens, 4] each
+    pub planes: [&'a [u8]; P],
+    /// [k / 32, tokens]
+    pub d: &'a [f32],
+    /// Minus the sums of codes, [k / 32 * scales, tokens]
+    pub nsum: &'a [i32],
+    /// d times the sums of codes, [k / 32 * scales, tokens]
+    pub dsum: &'a [f32],
+}
 
-    /// d times the sums of codes, for one scale per 32 values or two.
+impl<'a, const P: usize> Groups<'a, P> {
+    /// `count` groups from the given one on, of so many tokens and scales per group. Cut first with
+    /// a constant count, then at constant places, it needs no checks.
     #[inline(always)]
-    pub fn dsum<const SCALES: usize>(&self) -> &[f32] {
-        self.dsum[SCALES - 1]
+    pub fn cut(&self, tokens: usize, scales: usize, from: usize, count: usize) -> Self {
+        let sums = (from * scales * tokens, count * scales * tokens);
+        let mut planes = self.planes;
+        for plane in &mut planes {
+            *plane = &plane[from * BLOCK * tokens..][..count * BLOCK * tokens];
+        }
+        Self {
+            planes,
+            d: &self.d[from * tokens..][..count * tokens],
+            nsum: &self.nsum[sums.0..][..sums.1],
+            dsum: &self.dsum[sums.0..][..sums.1],
+        }
+    }
+}
+
+impl<'a, const P: usize> View<'a, P> {
+    /// All groups, with the sums that formats of one scale per 32 values or of two read.
+    #[inline(always)]
+    pub fn groups(&self, scales: usize) -> Groups<'a, P> {
+        Groups {
+            planes: self.planes,
+            d: self.d,
+            nsum: self.nsum[scales - 1],
+            dsum: self.dsum[scales - 1],
+        }
     }
 
     /// The code of value i of a token.

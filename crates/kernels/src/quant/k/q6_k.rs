@@ -17,8 +17,10 @@ impl QuantFormat for Q6K {
     const FIELDS: &'static [Field] = &[
         Field::head(208, 1, 2),
         Field::block(192, 16, 1),
-        Field::block(128, 16, 4),
-        Field::block(0, 32, 4),
+        Field::block(128, 8, 4),
+        Field::block(0, 16, 4),
+        Field::block(160, 8, 4),
+        Field::block(64, 16, 4),
     ];
     const KERNELS: Kernels = KERNELS;
 
@@ -51,10 +53,10 @@ impl QuantFormat for Q6K {
 kernels! { Q6K, bits 6, zero Some(5), direct 2, |head, block, G| {
         let (half, plane) = (G / 4, G % 4);
         let codes = each!(|j| {
-            let at = 1280 + 64 * (16 * half + 8 * (plane % 2) + j);
-            let low = shr(load(block, at), 4 * (plane / 2));
-            let high = and(shr(load(block, 256 + 64 * (8 * half + j)), 2 * plane), 0x0303_0303);
-            or(and(low, 0x0f0f_0f0f), shl(high, 4))
+            let at = 256 + 64 * (24 * half + j);
+            let (high, low) = (load(block, at), load(block, at + 512 * (plane % 2 + 1)));
+            let high = if plane < 2 { shl(high, 4 - 2 * plane) } else { shr(high, 2 * plane - 4) };
+            or(and(shr(low, 4 * (plane / 2)), 0x0f0f_0f0f), and(high, 0x3030_3030))
         });
         let d = halves(head, 0);
         let scale = both!([0, 16], |at| mul(d, number(signed(block, 32 * G + at))));
