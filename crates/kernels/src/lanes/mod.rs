@@ -216,9 +216,7 @@ macro_rules! kernel_body {
                 let head = heads[b * HEAD..].first_chunk::<HEAD>().expect("a head per block");
                 let x = groups.cut(T, SCALES, b * GROUPS, GROUPS);
                 $crate::lanes::unrolled!(GROUPS, G => {
-                    if T == 1 {
-                        prefetch(&block[LINES[G]..LINES[G + 1]]);
-                    }
+                    prefetch(&block[LINES[G]..LINES[G + 1]]);
                     let (group, x) = (group::<G>(head, block), x.cut(T, SCALES, G, 1));
                     $crate::lanes::add_group!(
                         T / N, P, SCALES, BIASES, BITS, &group, FIRST, x, acc
