@@ -14,7 +14,7 @@
 use crate::exp::exp;
 use crate::half;
 use crate::isa::{Isa, compiled};
-use crate::lanes::{self, TOGETHER};
+use crate::lanes;
 use crate::norm::{LANES, fold};
 
 /// Positions in a page.
@@ -30,11 +30,17 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
     fn store(x: f32) -> Self;
     /// The stored value, exact.
     fn load(self) -> f32;
-    /// Stored values, exact, one after the other.
-    fn widen(isa: Isa, from: &[Self], to: &mut [f32]) {
-        let _ = isa;
-        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.load());
-    }
+    /// Sixteen of them, as what they are.
+    fn stored(x: &[Self; TILE]) -> Stored<'_>;
+}
+
+/// Sixteen stored numbers.
+#[derive(Clone, Copy, Debug)]
+pub enum Stored<'a> {
+    /// In single precision.
+    Whole(&'a [f32; TILE]),
+    /// In half.
+    Half(&'a [F16; TILE]),
 }
 
 impl Element for f32 {
@@ -45,6 +51,10 @@ impl Element for f32 {
     #[inline(always)]
     fn load(self) -> f32 {
         self
+    }
+    #[inline(always)]
+    fn stored(x: &[f32; TILE]) -> Stored<'_> {
+        Stored::Whole(x)
     }
 }
 
@@ -60,9 +70,9 @@ impl Element for F16 {
     fn load(self) -> f32 {
         half::f16_to_f32(self)
     }
-    fn widen(isa: Isa, from: &[Self], to: &mut [f32]) {
-        let done = lanes::widen(isa, from, to);
-        to[done..].iter_mut().zip(&from[done..]).for_each(|(to, from)| *to = from.load());
+    #[inline(always)]
+    fn stored(x: &[F16; TILE]) -> Stored<'_> {
+        Stored::Half(x)
     }
 }
 
@@ -78,18 +88,24 @@ pub struct Head<'a, E> {
 }
 
 impl<'a, E> Head<'a, E> {
-    /// The key tile that holds a position: [d, TILE].
+    /// The keys of the page that holds a position: [PAGE / TILE, d, TILE]; nothing behind `end`.
     #[inline(always)]
-    fn tile(&self, position: usize, d: usize) -> &'a [E] {
-        let page = self.table[position / PAGE] as usize;
-        &self.keys[(page * PAGE + position % PAGE / TILE * TILE) * d..][..TILE * d]
+    fn keys(&self, position: usize, end: usize, d: usize) -> &'a [E] {
+        self.page(self.keys, position, end, d)
     }
 
-    /// The values of the sixteen positions of a tile: [TILE, d].
+    /// Its values: [PAGE, d].
     #[inline(always)]
-    fn values(&self, position: usize, d: usize) -> &'a [E] {
-        let page = self.table[position / PAGE] as usize;
-        &self.values[(page * PAGE + position % PAGE / TILE * TILE) * d..][..TILE * d]
+    fn values(&self, position: usize, end: usize, d: usize) -> &'a [E] {
+        self.page(self.values, position, end, d)
+    }
+
+    #[inline(always)]
+    fn page(&self, of: &'a [E], position: usize, end: usize, d: usize) -> &'a [E] {
+        if position >= end {
+            return &[];
+        }
+        &of[self.table[position / PAGE] as usize * PAGE * d..][..PAGE * d]
     }
 }
 
@@ -128,7 +144,6 @@ struct Fold {
 /// Buffers of one thread, reused.
 #[derive(Default)]
 pub struct Scratch {
-    wide: Vec<f32>,   // [d, TILE] or [TILE, d]: a tile of keys, or of values, as f32
     scores: Vec<f32>, // [n, BLOCK]
     sums: Vec<f32>,   // [n, d]
     folds: Vec<Fold>, // [n]
@@ -165,7 +180,6 @@ fn definition<E: Element>(
     out: &mut [f32],
 ) {
     let (n, d) = (queries.visible.len(), queries.d);
-    scratch.wide.resize(d * TILE, 0.0);
     scratch.scores.resize(n * BLOCK, 0.0);
     scratch.sums.resize(n * d, 0.0);
     scratch.folds.clear();
@@ -173,8 +187,7 @@ fn definition<E: Element>(
     let end = queries.visible.iter().copied().max().unwrap_or(0);
     for start in (0..end).step_by(BLOCK) {
         let seen = |i: usize| queries.visible[i].saturating_sub(start).min(BLOCK);
-        let width = BLOCK.min(end - start);
-        score(isa, queries, head, start, width, scratch);
+        score(isa, queries, head, (start, end), &mut scratch.scores);
         for (i, fold) in scratch.folds.iter_mut().enumerate() {
             if seen(i) > 0 {
                 let (top, mass) = soften(&mut scratch.scores[i * BLOCK..][..seen(i)]);
@@ -185,7 +198,7 @@ fn definition<E: Element>(
                 };
             }
         }
-        weigh(isa, queries, head, start, width, scratch);
+        weigh(isa, queries, head, (start, end), scratch);
         for i in (0..n).filter(|i| seen(*i) > 0) {
             let fold = scratch.folds[i];
             let (out, sums) = (&mut out[i * d..][..d], &scratch.sums[i * d..][..d]);
@@ -205,35 +218,21 @@ fn definition<E: Element>(
     }
 }
 
-/// s_j for every query and every position of the block, visible or not.
+/// s_j for every query that sees something of a page, and every position of it, visible or not.
 #[inline(always)]
 fn score<E: Element>(
     isa: Isa,
     queries: Queries<'_>,
     head: Head<'_, E>,
-    start: usize,
-    width: usize,
-    scratch: &mut Scratch,
+    (start, end): (usize, usize),
+    scores: &mut [f32],
 ) {
     let d = queries.d;
-    let Scratch { wide, scores, .. } = scratch;
-    for at in (0..width).step_by(TILE) {
-        E::widen(isa, head.tile(start + at, d), &mut wide[..TILE * d]);
-        for first in (0..queries.visible.len()).step_by(TOGETHER) {
-            let n = TOGETHER.min(queries.visible.len() - first);
-            let visible = &queries.visible[first..first + n];
-            if visible.iter().all(|visible| *visible <= start + at) {
-                continue;
-            }
-            // Missing queries repeat the last, and are not written.
-            let q: [&[f32]; TOGETHER] =
-                std::array::from_fn(|i| &queries.q[(first + i.min(n - 1)) * d..][..d]);
-            let mut s = [[0.0_f32; TILE]; TOGETHER];
-            lanes::score(isa, q, wide[..TILE * d].as_chunks().0, &mut s);
-            for (i, s) in s[..n].iter().enumerate() {
-                scores[(first + i) * BLOCK + at..][..TILE].copy_from_slice(s);
-            }
-        }
+    for at in (start..end.min(start + BLOCK)).step_by(PAGE) {
+        let (keys, ahead) = (head.keys(at, end, d), head.keys(at + PAGE, end, d));
+        let first = queries.visible.iter().position(|visible| *visible > at).unwrap_or(0);
+        let s = &mut scores[first * BLOCK + at - start..];
+        lanes::score(isa, d, &queries.q[first * d..], keys, ahead, s);
     }
 }
 
@@ -272,25 +271,31 @@ fn refold(fold: Fold, top: f32, mass: f32) -> Fold {
     Fold { top: new, mass: add.mul_add(mass, keep * fold.mass), keep, add }
 }
 
-/// o = sum p_j v_j over the visible positions of the block, j ascending.
+/// o = sum p_j v_j over the visible positions of the block, j ascending. Neighbouring queries that
+/// see as much of a page share its values.
 #[inline(always)]
 fn weigh<E: Element>(
     isa: Isa,
     queries: Queries<'_>,
     head: Head<'_, E>,
-    start: usize,
-    width: usize,
+    (start, end): (usize, usize),
     scratch: &mut Scratch,
 ) {
     let d = queries.d;
-    let Scratch { wide, scores, sums, .. } = scratch;
+    let Scratch { scores, sums, .. } = scratch;
     sums.fill(0.0);
-    for at in (0..width).step_by(TILE) {
-        E::widen(isa, head.values(start + at, d), &mut wide[..TILE * d]);
-        for (i, sums) in sums.chunks_exact_mut(d).enumerate() {
-            let seen = queries.visible[i].saturating_sub(start + at).min(TILE);
-            let p = &scores[i * BLOCK + at..][..seen];
-            lanes::weigh(isa, p, wide, sums);
+    for at in (start..end.min(start + BLOCK)).step_by(PAGE) {
+        let (values, mut ahead) = (head.values(at, end, d), head.values(at + PAGE, end, d));
+        let seen = |visible: &usize| visible.saturating_sub(at).min(PAGE);
+        let mut first = 0;
+        for alike in queries.visible.chunk_by(|a, b| seen(a) == seen(b)) {
+            let (seen, sums) = (seen(&alike[0]), &mut sums[first * d..][..alike.len() * d]);
+            if seen > 0 {
+                let p = &scores[first * BLOCK + at - start..];
+                lanes::weigh(isa, (d, seen), p, values, ahead, sums);
+                ahead = &[];
+            }
+            first += alike.len();
         }
     }
 }

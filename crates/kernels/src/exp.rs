@@ -27,15 +27,17 @@ const ROUNDER: f32 = 12_582_912.0;
 pub fn exp(x: f32) -> f32 {
     let clamped = if x > OVERFLOW { OVERFLOW } else { x };
     let clamped = if clamped < UNDERFLOW { UNDERFLOW } else { clamped };
-    let n = (clamped * LOG2_E + ROUNDER) - ROUNDER;
+    let rounded = clamped * LOG2_E + ROUNDER;
+    let n = rounded - ROUNDER;
     let r = n.mul_add(-LN2_HI, clamped);
     let r = n.mul_add(-LN2_LO, r);
     let mut p = COEFFICIENTS[0];
     for c in &COEFFICIENTS[1..] {
         p = p.mul_add(r, *c);
     }
-    // A NaN has no integer part; any will do, the selection below overrides it.
-    let whole = n.clamp(-126.0, 128.0) as i32;
+    // n as an integer stands in the low bits of what was rounded; a conversion would not become a
+    // vector. A NaN has none: any will do, the selection below overrides it.
+    let whole = rounded.to_bits().wrapping_sub(ROUNDER.to_bits()) as i32;
     let half = whole >> 1;
     let y = p * power_of_two(half) * power_of_two(whole - half);
     let y = if x > OVERFLOW { f32::INFINITY } else { y };
@@ -46,7 +48,7 @@ pub fn exp(x: f32) -> f32 {
 /// 2^n for |n| <= 126.
 #[inline(always)]
 fn power_of_two(n: i32) -> f32 {
-    f32::from_bits(((n + 127) as u32) << 23)
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
 /// silu(x) = x / (1 + e^-x)

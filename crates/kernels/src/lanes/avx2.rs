@@ -17,7 +17,7 @@ use std::arch::x86_64::{
 };
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use crate::attention::F16;
+use crate::attention::{BLOCK, Element, F16, PAGE, Stored, TILE};
 use crate::tile::ROWS;
 
 /// Sixteen i32, or sixteen times four bytes.
@@ -149,6 +149,13 @@ operations! {
         // SAFETY: twice 8 readable numbers; the load needs no alignment.
         unsafe { twice!([0, 8], |at| _mm256_loadu_ps(lanes.as_ptr().add(at))) }
     }
+    /// Sixteen numbers, stored in half.
+    fn half_numbers(lanes: &[F16; ROWS]) -> F {
+        let at = lanes.as_ptr();
+        // SAFETY: twice 16 readable bytes; the load needs no alignment.
+        let halves = unsafe { twice!([0, 8], |i| _mm_loadu_si128(at.add(i).cast())) };
+        twice!(halves, |half| _mm256_cvtph_ps(half))
+    }
     /// The lanes.
     fn store(x: F) -> [f32; ROWS] {
         let mut lanes = [0.0; ROWS];
@@ -231,7 +238,7 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
 }
 
 super::floats! { "avx2,fma,f16c", [4 2 1] }
-super::heads! { "avx2,fma,f16c" }
+super::heads! { "avx2,fma,f16c", score [4 x 1 2 x 2 1 x 4], weigh [4 x 1 2 x 2 1 x 4] }
 super::shared_parts! { "avx2,fma,f16c" }
 super::tiles! { "avx2,fma,f16c", [16 | 8 | 4 => 16 / 4 2 => 2 / 2 1 => 1 / 1] }
 
@@ -243,17 +250,3 @@ const LOOPED: usize = 2;
 
 /// Most tokens that are multiplied while weights unpack.
 pub(crate) const DIRECT_MOST: usize = 1;
-
-/// The values of whole vectors of f16; says how many.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn widen(from: &[F16], to: &mut [f32]) -> usize {
-    let (from, to) = (from.as_chunks::<8>().0, to.as_chunks_mut::<8>().0);
-    for (from, to) in from.iter().zip(&mut *to) {
-        // SAFETY: 16 readable and 32 writable bytes, without need of alignment.
-        unsafe {
-            let half = _mm_loadu_si128(from.as_ptr().cast());
-            _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(half));
-        }
-    }
-    from.len().min(to.len()) * 8
-}

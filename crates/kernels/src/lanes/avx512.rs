@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 };
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use crate::attention::F16;
+use crate::attention::{BLOCK, Element, F16, PAGE, Stored, TILE};
 use crate::tile::ROWS;
 
 /// Sixteen i32, or sixteen times four bytes.
@@ -114,6 +114,11 @@ operations! {
         // SAFETY: 64 readable bytes; the load needs no alignment.
         unsafe { _mm512_loadu_ps(lanes.as_ptr()) }
     }
+    /// Sixteen numbers, stored in half.
+    fn half_numbers(lanes: &[F16; ROWS]) -> F {
+        // SAFETY: 32 readable bytes; the load needs no alignment.
+        _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) })
+    }
     /// The lanes.
     fn store(x: F) -> [f32; ROWS] {
         let mut lanes = [0.0; ROWS];
@@ -133,7 +138,10 @@ operations! {
 }
 
 super::floats! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c", [8 4 2 1] }
-super::heads! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
+super::heads! {
+    "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c",
+    score [8 x 2 4 x 4 2 x 4 1 x 4], weigh [8 x 2 4 x 4 2 x 4 1 x 8]
+}
 super::shared_parts! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
 super::tiles! {
     "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c",
@@ -182,17 +190,3 @@ const LOOPED: usize = 99;
 
 /// Most tokens that are multiplied while weights unpack.
 pub(crate) const DIRECT_MOST: usize = 4;
-
-/// The values of whole vectors of f16; says how many.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(crate) fn widen(from: &[F16], to: &mut [f32]) -> usize {
-    let (from, to) = (from.as_chunks::<ROWS>().0, to.as_chunks_mut::<ROWS>().0);
-    for (from, to) in from.iter().zip(&mut *to) {
-        // SAFETY: 32 readable and 64 writable bytes, without need of alignment.
-        unsafe {
-            let half = _mm256_loadu_si256(from.as_ptr().cast());
-            _mm512_storeu_ps(to.as_mut_ptr(), _mm512_cvtph_ps(half));
-        }
-    }
-    from.len().min(to.len()) * ROWS
-}

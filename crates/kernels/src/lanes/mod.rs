@@ -20,13 +20,12 @@ mod parts;
 mod tiles;
 
 use crate::Isa;
-use crate::attention::F16;
 use crate::isa::Level;
 use crate::quant::FloatFormat;
 use crate::tile::pack::Pack;
 use crate::tile::{self, Panel, Sums};
 
-pub(crate) use heads::{TOGETHER, score, weigh};
+pub(crate) use heads::{score, weigh};
 pub(crate) use tiles::add_group;
 use {floats::floats, heads::heads};
 #[cfg(target_arch = "x86_64")]
@@ -46,23 +45,6 @@ impl Kernels {
     /// Those of one instruction set.
     pub(crate) fn of(&self, level: Level) -> Option<Pair> {
         self.0.iter().find(|(known, _)| *known == level).map(|(_, pair)| *pair)
-    }
-}
-
-/// Converts as many values as an operation of the instruction set can, from the first on; says how
-/// many.
-#[cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
-pub(crate) fn widen(isa: Isa, from: &[F16], to: &mut [f32]) -> usize {
-    match isa.level() {
-        Level::Scalar => 0,
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: this Isa exists only on processors with these features.
-        Level::Avx512 => unsafe { avx512::widen(from, to) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Level::Avx2 | Level::AvxVnni => unsafe { avx2::widen(from, to) },
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => 0,
     }
 }
 
@@ -234,9 +216,7 @@ macro_rules! kernel_body {
                 let head = heads[b * HEAD..].first_chunk::<HEAD>().expect("a head per block");
                 let x = groups.cut(T, SCALES, b * GROUPS, GROUPS);
                 $crate::lanes::unrolled!(GROUPS, G => {
-                    if T == 1 {
-                        prefetch(&block[LINES[G]..LINES[G + 1]]);
-                    }
+                    prefetch(&block[LINES[G]..LINES[G + 1]]);
                     let (group, x) = (group::<G>(head, block), x.cut(T, SCALES, G, 1));
                     $crate::lanes::add_group!(
                         T / N, P, SCALES, BIASES, BITS, &group, FIRST, x, acc

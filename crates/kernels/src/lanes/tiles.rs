@@ -128,6 +128,7 @@ macro_rules! tiles {
             let nothing =
                 Unpacked { codes: [none(); 8], scale: [zero(); SCALES], bias: [zero(); BIASES] };
             let mut slab = [nothing; 8];
+            let sums = &mut sums[..tiles.len()];
             sums.iter_mut().for_each(|sums| *sums = [[0.0; TILE_ROWS]; TOKENS]);
             for at in (0..k / 32).step_by(8) {
                 // SAFETY: it needs the features that this function has.
