@@ -232,6 +232,7 @@ impl Backend for Cpu {
 
     fn begin(&mut self, batch: &Batch) {
         let (floor, b, _) = self.floor();
+        floor.faults.iter().for_each(|fault| fault.store(NO_FAULT, Ordering::Relaxed));
         b.place(batch);
         let half = floor.rope.pairs();
         let angles = b.cos.chunks_exact_mut(half).zip(b.sin.chunks_exact_mut(half));
@@ -406,6 +407,11 @@ impl Backend for Cpu {
         let (floor, _, cache) = self.floor();
         let head_dim = floor.shape.head_dim;
         cache.copy_page(from, to, head_dim);
+    }
+
+    fn exchange(&mut self) {
+        let (_, b, _) = self.floor();
+        std::mem::swap(&mut b.x, &mut b.aside);
     }
 
     fn read(&self, tap: Tap) -> Vec<f32> {
