@@ -74,8 +74,10 @@ impl Engine {
             }
         }
         self.scheduler.deliveries().into_iter().for_each(&mut *deliver);
-        if let Some(batch) = plan.park {
-            self.runner.park(batch);
+        if let Some(batch) = plan.park
+            && let Err(fault) = guarded(|| Ok(self.runner.park(batch)))
+        {
+            self.scheduler.advance_failed(fault);
         }
         self.read(clock);
         self.scheduler.deliveries().into_iter().for_each(deliver);

@@ -32,13 +32,14 @@ impl Scheduler {
         self.stepping.clear();
         let mut plan = Plan::default();
         let reader = self.reader();
+        let beside = self.running.values().any(Sequence::is_decoding);
         // In the order of keys: whoever is pushed aside comes later, so no row of the plan is lost.
         for key in self.running.keys().copied().collect::<Vec<_>>() {
             let Some(sequence) = self.running.get(&key) else { continue };
             let rows = match () {
                 () if self.parked.as_ref().is_some_and(|parked| parked.owner == key) => continue,
                 () if sequence.is_decoding() => 1,
-                () if Some(key) == reader => self.chunk(sequence),
+                () if Some(key) == reader => self.chunk(sequence, beside),
                 () => continue,
             };
             let (start, is_decoding) = (sequence.table.len(), sequence.is_decoding());
@@ -62,12 +63,11 @@ impl Scheduler {
         readers.min_by_key(|sequence| sequence.urged).map(|sequence| sequence.key)
     }
 
-    /// Rows of the next chunk of a sequence.
-    fn chunk(&self, sequence: &Sequence) -> usize {
+    /// Rows of the next chunk of a sequence, beside a step or not.
+    fn chunk(&self, sequence: &Sequence, beside: bool) -> usize {
         let alone = self.running.len() == 1 && self.waiting.is_empty();
         let most = if alone { self.settings.chunk_alone } else { self.settings.chunk_beside };
         let most = most.min(self.limits.rows).min(sequence.remaining()).max(1);
-        let beside = self.running.values().any(Sequence::is_decoding);
         let rows = self.pace.rows(beside, most);
         if sequence.report.reads_all() { rows.min(self.limits.outputs) } else { rows }
     }

@@ -14,6 +14,10 @@ pub const PROVOKED: &str = "provoked";
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     pub step: Option<Duration>,
+    /// The step before, in an earlier turn.
+    pub last_step: Option<Duration>,
+    /// Rows of a chunk that was parked.
+    pub parked: Option<usize>,
     pub layers: usize,
     pub advanced: Duration,
 }
@@ -63,6 +67,7 @@ impl Runner for Shaky {
     }
 
     fn park(&mut self, batch: Batch) {
+        self.seen.lock().unwrap().parked = Some(batch.rows());
         self.toy.park(batch);
     }
 

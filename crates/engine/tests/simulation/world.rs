@@ -14,6 +14,9 @@ use crate::shaky::{Random, Seen, Shaky};
 /// Turns after which a world counts as stuck.
 const TURNS: usize = 200_000;
 
+/// Rows of a chunk however little time there is.
+const LEAST_ROWS: usize = 16;
+
 pub struct World {
     random: Random,
     engine: Engine,
@@ -28,6 +31,7 @@ pub struct World {
     asked: BTreeMap<RequestId, Wish>,
     cancelled: Vec<RequestId>,
     heard: BTreeMap<(RequestId, usize), Heard>,
+    cost: (Duration, Duration),
     shaky: bool,
     turns_left: usize,
     next: u64,
@@ -44,6 +48,7 @@ impl World {
         let mut toy = Toy::new(VOCAB, layers, (rows, outputs, pages));
         toy.cost = (us(random.between(10, 3000)), us(random.between(1, 200)));
         toy.clock = clock.clone();
+        let cost = toy.cost;
         let rarely = if random.one_in(4) { random.between(20, 400) } else { 0 };
         let seen = Arc::new(Mutex::new(Seen::default()));
         let settings = Settings {
@@ -77,6 +82,7 @@ impl World {
             asked: BTreeMap::new(),
             cancelled: Vec::new(),
             heard: BTreeMap::new(),
+            cost,
             shaky: rarely > 0,
             turns_left: random.between(0, 12) as usize,
             next: 0,
@@ -147,7 +153,9 @@ impl World {
     }
 
     fn turn(&mut self) -> bool {
-        *self.seen.lock().unwrap() = Seen::default();
+        let mut seen = self.seen.lock().unwrap();
+        *seen = Seen { last_step: seen.step.or(seen.last_step), ..Seen::default() };
+        drop(seen);
         let clock = self.clock.clone();
         let mut deliveries = Vec::new();
         let worked = self.engine.turn(&|| clock.now(), &mut |delivery| deliveries.push(delivery));
@@ -164,13 +172,20 @@ impl World {
         }
     }
 
-    /// Layers take no more than the time agreed beside a step; or one of them, where none fits.
+    /// Layers take no more than the time agreed beside a step, or it is one that fits no turn; and
+    /// a chunk is only begun so large that a layer of it fits beside a step like the last one.
     fn pace(&self) {
         let seen = *self.seen.lock().unwrap();
-        if let Some(step) = seen.step {
-            let room = step.as_secs_f64() * (self.settings.stall - 1.0);
-            let kept = seen.advanced.as_secs_f64() <= room * (1.0 + 1e-9);
-            assert!(kept || seen.layers == 1, "{seen:?} with room for {room}");
+        let Some(step) = seen.step else { return };
+        let room = |step: Duration| step.as_secs_f64() * (self.settings.stall - 1.0) * (1.0 + 1e-9);
+        let kept = seen.advanced.as_secs_f64() <= room(step);
+        assert!(kept || seen.layers == 1, "{seen:?} with room for {}", room(step));
+        if let Some(rows) = seen.parked.filter(|rows| *rows > LEAST_ROWS) {
+            let layer = (self.cost.0 + self.cost.1 * rows as u32).as_secs_f64();
+            assert!(
+                seen.last_step.is_some_and(|step| layer <= room(step)),
+                "{rows} rows: {seen:?}"
+            );
         }
     }
 
