@@ -61,7 +61,7 @@ impl Engine {
         let runner = &mut *self.runner;
         let stepped = guarded(|| {
             plan.copies.iter().for_each(|(from, to)| runner.copy_page(*from, *to));
-            Ok(if plan.step.rows() > 0 { Some(runner.step(&plan.step)) } else { None })
+            (plan.step.rows() > 0).then(|| runner.step(&plan.step))
         });
         match stepped {
             Ok(Some(faults)) => self.scheduler.stepped(&faults, runner, clock()),
@@ -75,7 +75,7 @@ impl Engine {
         }
         self.scheduler.deliveries().into_iter().for_each(&mut *deliver);
         if let Some(batch) = plan.park
-            && let Err(fault) = guarded(|| Ok(self.runner.park(batch)))
+            && let Err(fault) = guarded(|| self.runner.park(batch))
         {
             self.scheduler.advance_failed(fault);
         }
@@ -92,7 +92,7 @@ impl Engine {
                 return;
             }
             let began = clock();
-            match guarded(|| Ok(self.runner.advance(layers))) {
+            match guarded(|| self.runner.advance(layers)) {
                 Ok(faults) => {
                     let times = (began, clock());
                     self.scheduler.advanced(layers, faults, &mut *self.runner, times);

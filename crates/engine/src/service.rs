@@ -246,7 +246,6 @@ impl Desk {
             while self.take_orders(&mut engine) {
                 self.turn(&mut engine);
             }
-            Ok(())
         });
         let fault = served.err().unwrap_or(Fault::Shutdown);
         if fault != Fault::Shutdown {
@@ -310,7 +309,7 @@ impl Desk {
             }
             Order::Cancel(id) => engine.scheduler_mut().cancel(id, now),
             // Whoever asked a question that panics gets no answer.
-            Order::Ask(question) => drop(guarded(|| Ok(question(engine.scheduler_mut(), now)))),
+            Order::Ask(question) => drop(guarded(|| question(engine.scheduler_mut(), now))),
         }
     }
 
@@ -339,7 +338,7 @@ fn deliver(sinks: &mut HashMap<RequestId, Line>, delivery: Delivery) -> Option<R
     let line = sinks.get_mut(&request)?;
     let ending = event.is_ending();
     // A sink that panics takes nothing more, and nobody else along.
-    let taken = guarded(|| Ok((line.sink)(choice, event))).unwrap_or(false);
+    let taken = guarded(|| (line.sink)(choice, event)).unwrap_or(false);
     if ending {
         line.open.retain(|open| *open != choice);
         if line.open.is_empty() {

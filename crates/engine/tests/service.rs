@@ -174,7 +174,7 @@ fn a_reader_that_does_not_read_stops_nobody() {
 fn a_drain_lets_answers_end_until_its_time_is_over() {
     let service = service(100, 256);
     let short = service.answer(request(1, 60, 20)).unwrap();
-    service.drain(Duration::from_secs(60));
+    service.drain(Duration::from_mins(1));
     assert_eq!(finish(&read(&short).1), Some(Finish::Length));
     assert!(matches!(service.answer(request(1, 9, 1)), Err(Refusal::Draining)));
     let service = self::service(1000, 256);

@@ -24,7 +24,7 @@ impl Scene {
     fn new(pages: usize, settings: Settings) -> Self {
         let clock = Clock::default();
         let mut toy = Toy::new(VOCAB, LAYERS, (512, 64, pages));
-        toy.cost = (Duration::from_micros(2000), Duration::from_micros(50));
+        toy.cost = (Duration::from_millis(2), Duration::from_micros(50));
         toy.clock = clock.clone();
         let engine = Engine::new(Box::new(toy), settings);
         Self { engine, clock, heard: BTreeMap::new() }
@@ -117,7 +117,9 @@ fn a_long_prompt_at_most_doubles_the_others_gaps() {
         {
             scene.turn();
         }
-        let gap = |times: &[Duration]| times.windows(2).map(|w| w[1] - w[0]).max().expect("two");
+        let gap = |times: &[Duration]| {
+            times.windows(2).map(|w| w[1].saturating_sub(w[0])).max().expect("two")
+        };
         let quiet = gap(&scene.times(0)[10..]);
         let before = scene.times(0).len();
         scene.ask(99, request(prompt(77, 3000), 1));
@@ -227,6 +229,22 @@ fn an_urgent_request_goes_first_and_no_class_starves() {
     }
     let took = scene.clock.now();
     assert!(took > settings.patience[2] && took < settings.patience[2] + Duration::from_secs(5));
+}
+
+#[test]
+fn a_short_prompt_does_not_wait_for_a_long_one() {
+    let mut scene = Scene::new(400, Settings::default());
+    scene.ask(0, request(prompt(0, 600), 1));
+    scene.finish();
+    scene.ask(1, request(prompt(1, 20_000), 1));
+    for _ in 0..3 {
+        scene.turn();
+    }
+    let asked = scene.clock.now();
+    scene.ask(2, request(prompt(2, 100), 1));
+    scene.finish();
+    let (short, long) = (scene.times(2)[0], scene.times(1)[0]);
+    assert!(short < asked + Duration::from_millis(500) && short < long, "{short:?}, {long:?}");
 }
 
 #[test]

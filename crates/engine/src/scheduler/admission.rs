@@ -19,7 +19,9 @@ impl Scheduler {
             return;
         }
         self.running.values_mut().for_each(|sequence| sequence.urged = sequence.key);
-        for key in self.waiting.keys().copied().collect::<Vec<_>>() {
+        // More than may run need not be looked at: whoever is passed by waits for one that runs.
+        let first = self.waiting.keys().copied().take(self.settings.running);
+        for key in first.collect::<Vec<_>>() {
             let Some(leader) = self.leader(&self.waiting[&key]) else {
                 if self.seat(key, now) {
                     continue;

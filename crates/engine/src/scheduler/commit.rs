@@ -26,7 +26,7 @@ impl Scheduler {
         for (block, keys) in keys.chunks(LOGIT_ROWS).enumerate() {
             let first = block * LOGIT_ROWS;
             let runner = &mut *runner;
-            let logits = match guarded(move || Ok(runner.logits(first..first + keys.len()))) {
+            let logits = match guarded(move || runner.logits(first..first + keys.len())) {
                 Ok(logits) => logits,
                 Err(fault) => {
                     self.counters.crashes += 1;
@@ -76,7 +76,7 @@ impl Scheduler {
             return self.fail(key, fault);
         }
         let sequence = self.running.get_mut(&key).expect("its owner runs");
-        let report = guarded(|| report(sequence, &parked, runner));
+        let report = guarded(|| report(sequence, &parked, runner)).flatten();
         let events = match report {
             Ok(events) => events,
             Err(fault) => return self.fail(key, fault),
@@ -123,7 +123,7 @@ impl Scheduler {
             return self.finish(key, Finish::Length, now);
         }
         let last = parked.outputs.len() - 1;
-        match guarded(move || Ok(runner.logits(last..last + 1))) {
+        match guarded(move || runner.logits(last..last + 1)) {
             Ok(logits) => self.sample(key, logits, now),
             Err(fault) => self.fail(key, fault),
         }
@@ -136,7 +136,7 @@ impl Scheduler {
             return self.finish(key, Finish::Length, now);
         }
         let mask = &mut self.mask;
-        let sampled = match guarded(|| sequence.draw(logits, mask)) {
+        let sampled = match guarded(|| sequence.draw(logits, mask)).flatten() {
             Ok(sampled) => sampled,
             Err(fault) => return self.fail(key, fault),
         };
@@ -183,19 +183,24 @@ fn report(
     let mut scored: Vec<Sampled> = Vec::new();
     for (block, rows) in parked.outputs.chunks(LOGIT_ROWS).enumerate() {
         let outputs = block * LOGIT_ROWS..block * LOGIT_ROWS + rows.len();
+        // A chunk that was handed over has the outputs of its first owner.
+        let positions = rows.iter().map(|row| parked.start + row);
         if let Some(tops) = wanted {
             let logits = runner.logits(outputs);
             let width = logits.len() / rows.len();
-            for (row, logits) in rows.iter().zip(logits.chunks(width)) {
-                let position = parked.start + row;
-                if position >= sequence.reported && position + 1 < sequence.ask.prompt {
+            for (position, logits) in positions.zip(logits.chunks(width)) {
+                if sequence.reads(position) {
                     scored.push(sequence.score(position, tops, logits)?);
                 }
             }
         } else {
             let hidden = runner.hidden(outputs);
             let width = hidden.len() / rows.len();
-            hidden.chunks(width).for_each(|row| sequence.pool(row));
+            for (position, hidden) in positions.zip(hidden.chunks(width)) {
+                if sequence.reads(position) {
+                    sequence.pool(hidden);
+                }
+            }
         }
     }
     sequence.reported = sequence.reported.max(end);
@@ -203,10 +208,10 @@ fn report(
 }
 
 /// Runs what may panic; the panic is a fault with the panic's text.
-pub fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(Fault::Panic(text.unwrap_or_else(|| "no text".into())))
+        Fault::Panic(text.unwrap_or_else(|| "no text".into()))
     })
 }

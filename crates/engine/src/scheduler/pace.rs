@@ -13,8 +13,8 @@ use std::time::Duration;
 const LEAST: usize = 16;
 /// Sizes: LEAST, twice that, and so on.
 const SIZES: usize = 12;
-/// Rows of a first chunk with nothing beside it.
-const FIRST: usize = 256;
+/// Rows of a chunk with nothing beside it, at least.
+const LEAST_ALONE: usize = 256;
 /// How much the latest cost of a size counts.
 const LATEST: f64 = 0.7;
 
@@ -78,9 +78,15 @@ impl Pace {
             (true, None) => 0.0,
         };
         let fits = |rows: &usize| self.expected(*rows).is_some_and(|cost| cost <= room);
-        let known = (0..SIZES).rev().map(|at| LEAST << at).find(fits);
-        let blind = if beside || self.layers.iter().any(Option::is_some) { LEAST } else { FIRST };
-        known.unwrap_or(blind).min(most)
+        let fitting = (0..SIZES).rev().map(|at| LEAST << at).find(fits);
+        let least = if beside { LEAST } else { LEAST_ALONE };
+        fitting.map_or(least, |rows| rows.max(least)).min(most)
+    }
+
+    /// How long so many rows of a prompt take with nothing beside them, as far as is known.
+    pub fn reading(&self, rows: usize, layers: usize) -> f64 {
+        let chunk = self.expected(LEAST_ALONE).unwrap_or(0.0) / LEAST_ALONE as f64;
+        chunk * (rows * layers) as f64
     }
 
     /// How many of the `left` layers of a chunk run now. `cost` is what one of them took.

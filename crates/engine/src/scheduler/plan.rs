@@ -54,13 +54,20 @@ impl Scheduler {
         Some(plan)
     }
 
-    /// Whose prompt is read next, if none is being read.
+    /// Whose prompt is read next, if none is being read: the one that is due first once the time
+    /// it takes is added. A short prompt does not wait for a long one that came a little earlier,
+    /// and the long one waits at most as long as it takes itself.
     fn reader(&self) -> Option<Key> {
         if self.parked.is_some() {
             return None;
         }
+        let due = |sequence: &Sequence| {
+            let reading = self.pace.reading(sequence.remaining(), self.layers);
+            sequence.urged.due.as_secs_f64() + reading
+        };
         let readers = self.running.values().filter(|sequence| !sequence.is_decoding());
-        readers.min_by_key(|sequence| sequence.urged).map(|sequence| sequence.key)
+        let first = readers.min_by(|a, b| due(a).total_cmp(&due(b)).then(a.urged.cmp(&b.urged)));
+        first.map(|sequence| sequence.key)
     }
 
     /// Rows of the next chunk of a sequence, beside a step or not.

@@ -88,18 +88,21 @@ impl Sequence {
         &self.history[..len]
     }
 
-    /// Rows of a chunk whose outputs are read.
-    pub fn outputs(&self, start: usize, rows: usize) -> Vec<usize> {
-        let last = |row: usize| start + row + 1 == self.history.len();
-        let read = |row: usize| match self.report {
+    /// Whether the report wants to see a position.
+    pub fn reads(&self, position: usize) -> bool {
+        match self.report {
             Report::Nothing => false,
-            Report::Logprobs(_) => {
-                start + row >= self.reported && start + row + 1 < self.ask.prompt
-            }
-            Report::Embedding(Pooling::Mean) => start + row >= self.reported,
-            Report::Embedding(Pooling::Last) => last(row),
-        };
-        (0..rows).filter(|row| read(*row) || last(*row) && self.samples()).collect()
+            Report::Logprobs(_) => position >= self.reported && position + 1 < self.ask.prompt,
+            Report::Embedding(Pooling::Mean) => position >= self.reported,
+            Report::Embedding(Pooling::Last) => position + 1 == self.history.len(),
+        }
+    }
+
+    /// Rows of a chunk whose outputs are needed.
+    pub fn outputs(&self, start: usize, rows: usize) -> Vec<usize> {
+        let draws = |position: usize| position + 1 == self.history.len() && self.samples();
+        let needed = |row: &usize| self.reads(start + row) || draws(start + row);
+        (0..rows).filter(needed).collect()
     }
 
     /// Scores the token of the prompt after `position`.

@@ -18,7 +18,7 @@ use qwire_engine::{Counters, Stats};
 use world::World;
 
 /// Worlds of the test; each is another seed.
-const WORLDS: u64 = 3000;
+const WORLDS: u64 = 8000;
 
 fn replay(seed: u64) -> Stats {
     World::new(seed).run()

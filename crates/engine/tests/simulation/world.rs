@@ -27,6 +27,8 @@ pub struct World {
     context: usize,
     stems: Vec<Vec<u32>>,
     arrivals: Vec<(Duration, Wish)>, // the latest first
+    /// Arrivals that are likely to be dropped soon.
+    hasty: Vec<Duration>,
     cancels: Vec<(Duration, RequestId)>,
     asked: BTreeMap<RequestId, Wish>,
     cancelled: Vec<RequestId>,
@@ -78,6 +80,7 @@ impl World {
             context,
             stems,
             arrivals: Vec::new(),
+            hasty: Vec::new(),
             cancels: Vec::new(),
             asked: BTreeMap::new(),
             cancelled: Vec::new(),
@@ -95,10 +98,10 @@ impl World {
         for _ in 0..self.random.between(1, 14) {
             let at = Duration::from_micros(self.random.below(span));
             let wish = Wish::any(&mut self.random, &self.stems, self.context);
-            self.arrivals.push((at, wish.clone()));
-            if self.random.one_in(5) {
-                self.arrivals.push((at + Duration::from_micros(self.random.below(9000)), wish));
+            if self.random.one_in(3) {
+                self.retry(at, &wish);
             }
+            self.arrivals.push((at, wish));
         }
         self.arrivals.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         for turn in 0.. {
@@ -116,16 +119,29 @@ impl World {
         self.judge()
     }
 
+    /// The same prompt comes again, perhaps for something else, and perhaps the first is dropped.
+    fn retry(&mut self, at: Duration, wish: &Wish) {
+        let mut again = wish.clone();
+        if self.random.one_in(2) {
+            let prompt = wish.prompt.clone();
+            again = Wish { salt: wish.salt, ..Wish::of(&mut self.random, prompt) };
+        }
+        self.arrivals.push((at + Duration::from_micros(self.random.below(9000)), again));
+        self.hasty.push(at);
+    }
+
     fn arrive(&mut self) {
         let now = self.clock.now();
         while self.arrivals.last().is_some_and(|(at, _)| *at <= now) {
-            let (_, wish) = self.arrivals.pop().expect("there is one");
+            let (at, wish) = self.arrivals.pop().expect("there is one");
             let id = RequestId(self.next);
             self.next += 1;
             match self.engine.submit(id, wish.request(), now) {
                 Ok(()) => {
-                    if self.random.one_in(5) {
-                        let after = Duration::from_micros(self.random.below(60_000));
+                    let odds = if self.hasty.contains(&at) { 2 } else { 5 };
+                    if self.random.one_in(odds) {
+                        let most = *self.random.pick(&[3_000, 60_000]);
+                        let after = Duration::from_micros(self.random.below(most));
                         self.cancels.push((now + after, id));
                     }
                     for choice in 0..wish.choices {
@@ -260,6 +276,7 @@ impl World {
             Some(Event::Failed(fault)) => {
                 let own = matches!(fault, Fault::Panic(_) | Fault::Constraint(_));
                 let own = own && expected.end == End::Failed && heard.tokens() == expected.tokens;
+                let own = own && heard.prompt() == expected.prompt;
                 assert!(own || self.shaky && !matches!(fault, Fault::Constraint(_)), "{fault:?}");
                 own
             }
