@@ -36,13 +36,17 @@ impl Scheduler {
         // In the order of keys: whoever is pushed aside comes later, so no row of the plan is lost.
         for key in self.running.keys().copied().collect::<Vec<_>>() {
             let Some(sequence) = self.running.get(&key) else { continue };
-            let rows = match () {
-                () if self.parked.as_ref().is_some_and(|parked| parked.owner == key) => continue,
-                () if sequence.is_decoding() => 1,
-                () if Some(key) == reader => self.chunk(sequence, beside),
-                () => continue,
-            };
+            if self.parked.as_ref().is_some_and(|parked| parked.owner == key) {
+                continue;
+            }
             let (start, is_decoding) = (sequence.table.len(), sequence.is_decoding());
+            let rows = if is_decoding {
+                1
+            } else if Some(key) == reader {
+                self.chunk(sequence, beside)
+            } else {
+                continue;
+            };
             if !self.grow(key, rows, &mut plan.copies, now) {
                 self.preempt(key, now);
             } else if is_decoding {
