@@ -87,8 +87,8 @@ impl Activations {
         self.tiles[tiles].iter().zip(sums).flat_map(|(rows, sums)| rows.clone().zip(sums))
     }
 
-    /// Hands some neighbouring tiles to `f` in the form wanted; as floats one by one, with the place
-    /// of each.
+    /// Hands some neighbouring tiles to `f` in the form wanted; as floats one by one, with each
+    /// one's place.
     pub(crate) fn with_acts(
         &self,
         form: Form,

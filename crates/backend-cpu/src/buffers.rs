@@ -13,6 +13,8 @@ pub(crate) struct Buffers {
     pub rows: usize,
     /// [rows, hidden]
     pub x: Vec<f32>,
+    /// Another, of a parked batch.
+    pub aside: Vec<f32>,
     /// norm(x), [rows, hidden]
     pub h: Activations,
     /// q, k, v side by side, [rows, q_dim + 2 kv_dim]
@@ -77,6 +79,7 @@ impl Buffers {
         Self {
             rows: 0,
             x: vec![0.0; rows * shape.hidden],
+            aside: vec![0.0; rows * shape.hidden],
             h: Activations::grouped(rows, pairs, shape.hidden, Form::Narrow, shape.experts),
             qkv: vec![0.0; rows * (shape.q_dim() + 2 * shape.kv_dim())],
             a: Activations::new(rows, shape.q_dim(), Form::Wide, 1),

@@ -90,8 +90,8 @@ pub struct Products {
 }
 
 impl Products {
-    /// Four tiles of sixteen tokens on a panel that stays in cache, in the format that runs best. This
-    /// is what the kernel can do, not the processor.
+    /// Four tiles of sixteen tokens on a panel that stays in cache, in the format that runs best.
+    /// This is what the kernel can do, not the processor.
     pub fn measure(pool: &Pool, isa: Isa) -> Self {
         let names = ["Q4_0", "Q4_K", "Q8_0"];
         let formats = FORMATS.iter().filter(|format| names.contains(&format.name));

@@ -67,8 +67,8 @@ impl Floor<'_> {
         self.lines(items, 1, cost, |worker, i, item| f(worker, i, &mut item[0]));
     }
 
-    /// `f(worker, index, line)` for every line of `len` items and of about `cost` numbers; little work is
-    /// not shared out.
+    /// `f(worker, index, line)` for every line of `len` items and of about `cost` numbers; little
+    /// work is not shared out.
     fn lines<T: Send>(
         &self,
         items: &mut [T],
@@ -136,7 +136,7 @@ impl Floor<'_> {
         if !x.narrow.is_empty() {
             let packs = &mut x.narrow_packs[..tiles.len()];
             self.each(packs, x.k, |_, tile, pack| {
-                pack.gather(rows(tile).map(|row| &x.narrow[*row]))
+                pack.gather(rows(tile).map(|row| &x.narrow[*row]));
             });
         }
         if !x.wide.is_empty() {
@@ -258,6 +258,7 @@ impl Backend for Cpu {
 
     fn begin(&mut self, batch: &Batch) {
         let (floor, b, _) = self.floor();
+        floor.faults.iter().for_each(|fault| fault.store(NO_FAULT, Ordering::Relaxed));
         b.place(batch);
         let half = floor.rope.pairs();
         let angles = b.cos.chunks_exact_mut(half).zip(b.sin.chunks_exact_mut(half));
@@ -435,6 +436,11 @@ impl Backend for Cpu {
         let (floor, _, cache) = self.floor();
         let head_dim = floor.shape.head_dim;
         cache.copy_page(from, to, head_dim);
+    }
+
+    fn exchange(&mut self) {
+        let (_, b, _) = self.floor();
+        std::mem::swap(&mut b.x, &mut b.aside);
     }
 
     fn read(&self, tap: Tap) -> Vec<f32> {

@@ -1,8 +1,8 @@
 //! Worker threads, and the only way buffers are shared among them.
 //!
 //! A job is a number of tasks; the caller works too. Each worker has a range of neighbouring tasks,
-//! so that it reads memory in one stream, and takes from the far end of others' ranges once its own
-//! is empty. A job ends with its last task: a worker that the system gave no time is not waited for.
+//! so that it reads memory in one stream, and takes from the far end of others' ranges once its
+//! own is empty. A job ends with its last task: a worker that the system gave no time is not waited for.
 //! Which worker takes a task never influences a result. Waiting spins for some microseconds, then
 //! sleeps. Buffers are handed out as disjoint pieces, so the code that computes holds no `unsafe`.
 #![allow(unsafe_code)] // lifetimes of a job's closure, disjoint pieces of a buffer, MXCSR
@@ -46,7 +46,7 @@ struct Tasks(AtomicU64);
 impl Tasks {
     fn put(&self, tasks: &Range<usize>) {
         let (start, end) = (tasks.start as u64, tasks.end as u64);
-        assert!(end <= u64::from(u32::MAX), "{end} tasks");
+        assert!(u32::try_from(end).is_ok(), "{end} tasks");
         self.0.store(end << 32 | start, Ordering::Release);
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use qwire_backend_cpu::Cpu;
 use qwire_backend_cpu::pool::Pool;
 use qwire_backend_cpu::sidecar::{Plan, Sidecar};
-use qwire_engine::{Engine, Outputs, Sequence};
+use qwire_engine::{Pages, Table};
 use qwire_gguf::File;
 use qwire_kernels::Isa;
 use qwire_model::synthetic::{self, Recipe};
@@ -28,6 +28,8 @@ enum Way {
     Rollback,
     /// Continued from the prefix of another sequence, in the middle of a page; the other goes on.
     Fork,
+    /// In chunks, each parked after so many layers while another sequence takes a step.
+    Parked(usize, usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,7 @@ fn load(file: &Arc<File>, run: Run, positions: usize) -> Loaded<Cpu> {
         Way::Chunks(chunk) => (chunk, 1),
         Way::Beside(others, chunk) => (chunk * (others + 1), others + 1),
         Way::Rollback | Way::Fork => (64, 3),
+        Way::Parked(chunk, _) => (chunk, 2),
     };
     let pages = sequences * (positions.div_ceil(64) + 2);
     let limits = |_: &_| Limits { rows, outputs: rows, pages, kv: run.kv };
@@ -95,6 +98,7 @@ fn logits(file: &Arc<File>, run: Run, positions: usize) -> Vec<u32> {
         Way::Beside(others, chunk) => beside(runner, &tokens, others, chunk),
         Way::Rollback => rollback(runner, &tokens),
         Way::Fork => fork(runner, &tokens),
+        Way::Parked(chunk, layers) => parked(runner, &tokens, (chunk, layers)),
     }
 }
 
@@ -136,40 +140,89 @@ fn collect(
     }
 }
 
-fn extend(engine: &mut Engine, sequence: &mut Sequence, tokens: &[TokenId], bits: &mut Vec<u32>) {
-    for chunk in tokens.chunks(64) {
-        engine.extend(sequence, chunk, Outputs::Every).expect("room");
-        collect(bits, chunk.len(), |range| engine.logits(range).to_vec());
+/// A runner and its pages.
+struct Desk {
+    runner: Loaded<Cpu>,
+    pages: Pages,
+}
+
+impl Desk {
+    fn new(runner: Loaded<Cpu>) -> Self {
+        let pages = Pages::new(runner.limits().pages);
+        Self { runner, pages }
+    }
+
+    /// Computes more tokens of a sequence, 64 in a step.
+    fn extend(&mut self, table: &mut Table, tokens: &[TokenId], bits: &mut Vec<u32>) {
+        for chunk in tokens.chunks(64) {
+            let start = table.len();
+            if let Some((from, to)) = self.pages.grow(table, chunk.len()).expect("room") {
+                self.runner.copy_page(from, to);
+            }
+            let batch = Batch::single(chunk, start, table.pages().to_vec(), true);
+            assert!(self.runner.step(&batch).is_empty());
+            collect(bits, chunk.len(), |range| self.runner.logits(range).to_vec());
+        }
     }
 }
 
 fn rollback(runner: Loaded<Cpu>, tokens: &[TokenId]) -> Vec<u32> {
-    let mut engine = Engine::new(Box::new(runner), usize::MAX);
-    let (mut sequence, mut bits) = (Sequence::default(), Vec::new());
+    let (vocab, mut desk) = (runner.vocab(), Desk::new(runner));
+    let (mut table, mut bits) = (Table::default(), Vec::new());
     for chunk in tokens.chunks(101) {
-        let good = sequence.tokens().len();
-        let wrong: Vec<TokenId> =
-            (0..70).map(|i| token(i + good * 3 + 99, engine.vocab())).collect();
-        extend(&mut engine, &mut sequence, &wrong, &mut Vec::new());
-        engine.truncate(&mut sequence, good);
-        extend(&mut engine, &mut sequence, chunk, &mut bits);
+        let good = table.len();
+        let wrong: Vec<TokenId> = (0..70).map(|i| token(i + good * 3 + 99, vocab)).collect();
+        desk.extend(&mut table, &wrong, &mut Vec::new());
+        desk.pages.truncate(&mut table, good);
+        desk.extend(&mut table, chunk, &mut bits);
     }
     bits
 }
 
 fn fork(runner: Loaded<Cpu>, tokens: &[TokenId]) -> Vec<u32> {
-    let mut engine = Engine::new(Box::new(runner), usize::MAX);
-    let (mut parent, mut bits) = (Sequence::default(), Vec::new());
+    let (vocab, mut desk) = (runner.vocab(), Desk::new(runner));
+    let (mut parent, mut bits) = (Table::default(), Vec::new());
     let at = tokens.len() / 2 + 5;
-    extend(&mut engine, &mut parent, &tokens[..at], &mut bits);
-    let mut child = engine.fork(&parent, at);
+    desk.extend(&mut parent, &tokens[..at], &mut bits);
+    let mut child = desk.pages.fork(&parent, at);
     // The parent writes into what was the shared page before the child does.
-    let other: Vec<TokenId> = (0..90).map(|i| token(i + 12345, engine.vocab())).collect();
-    extend(&mut engine, &mut parent, &other, &mut Vec::new());
-    extend(&mut engine, &mut child, &tokens[at..], &mut bits);
-    engine.release(parent);
-    engine.release(child);
-    assert_eq!(engine.pages().free(), engine.pages().total(), "every page came back");
+    let other: Vec<TokenId> = (0..90).map(|i| token(i + 12345, vocab)).collect();
+    desk.extend(&mut parent, &other, &mut Vec::new());
+    desk.extend(&mut child, &tokens[at..], &mut bits);
+    desk.pages.release(parent);
+    desk.pages.release(child);
+    assert_eq!(desk.pages.free(), desk.pages.total(), "every page came back");
+    bits
+}
+
+/// The prompt in chunks, each parked after every few layers while another sequence takes a step.
+fn parked(
+    mut runner: Loaded<Cpu>,
+    tokens: &[TokenId],
+    (chunk, layers): (usize, usize),
+) -> Vec<u32> {
+    let pages = tokens.len().div_ceil(64) as u32;
+    let (vocab, mut other) = (runner.vocab(), 0);
+    let mut bits = Vec::new();
+    for (at, chunk) in tokens.chunks(chunk).enumerate() {
+        let start = bits.len() / vocab;
+        assert!(at == 0 || start > 0);
+        runner.park(Batch::single(chunk, start, (0..pages).map(PageId).collect(), true));
+        let faults = loop {
+            if let Some(faults) = runner.advance(layers) {
+                break faults;
+            }
+            let theirs = [token(other * 17 + 3, vocab)];
+            let table = (pages..2 * pages).map(PageId).collect();
+            assert!(
+                runner.step(&Batch::single(&theirs, other % tokens.len(), table, true)).is_empty()
+            );
+            other += 1;
+        };
+        assert!(faults.is_empty());
+        collect(&mut bits, chunk.len(), |range| runner.logits(range).to_vec());
+    }
+    assert!(other > 0, "something ran in between");
     bits
 }
 
@@ -210,6 +263,7 @@ fn full_matrix(name: &str) {
             Way::Beside(4, 7),
             Way::Beside(15, 1),
             Way::Beside(16, 7),
+            Way::Parked(64, 1),
         ] {
             let panels = Panels::Packed;
             runs.extend([1, 2, 3, 5].map(|threads| Run { threads, kv, isa, way, panels }));
@@ -238,7 +292,7 @@ fn dense_full_matrix() {
 fn covering_subset(shape: &str, mix: &str) {
     let shape = synthetic::shape(shape).expect("a shape");
     let mut recipe = Recipe::new(shape, synthetic::mix(mix).expect("a mix"), 11);
-    recipe.layers = Some(2);
+    recipe.layers = Some(3);
     let file = synthetic::file(&recipe).expect("a model");
     let isa = Isa::detect().name();
     let narrower = Isa::available().iter().rev().nth(1).map_or("scalar", |isa| isa.name());
@@ -255,6 +309,9 @@ fn covering_subset(shape: &str, mix: &str) {
         kept(run(3, half, isa, Way::Chunks(512))),
         run(1, half, isa, Way::Rollback),
         run(3, half, isa, Way::Fork),
+        run(2, half, isa, Way::Parked(512, 1)),
+        run(3, half, isa, Way::Parked(100, 2)),
+        run(2, single, isa, Way::Parked(300, 1)),
         run(2, single, isa, Way::Chunks(64)),
         kept(run(5, single, isa, Way::Chunks(1100))),
         run(2, single, isa, Way::Fork),

@@ -62,7 +62,11 @@ pub fn watch_mapping(path: &Path) -> Result<(), Failure> {
     let path = one_line(&path.to_string_lossy());
     let fault = "the file, or its sidecar, was truncated or cannot be read, while in use";
     let message = format!("\nerror: {path}: {fault}\n");
+    let said = AtomicBool::new(false);
     let report = move || {
+        if said.swap(true, Ordering::Relaxed) {
+            return; // another thread is saying it; until the end this one faults again
+        }
         // Nothing can be done where stderr is closed.
         let _ = rustix::io::write(rustix::stdio::stderr(), message.as_bytes());
         low_level::exit(1);

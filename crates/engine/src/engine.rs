@@ -1,152 +1,104 @@
-//! The engine: one runner, one pool of pages, any number of sequences.
+//! The engine: a runner and a scheduler in one hand, turn by turn.
+//!
+//! ```text
+//! turn   plan ─ copy pages ─ step ─ sample ─ deliver ─ layers of a chunk ─ deliver
+//! ```
+//! It has no thread: `service` gives it one, `qwire run` and the tests call it themselves.
 
-use std::fmt;
-use std::ops::Range;
+use std::time::Duration;
 
-use qwire_model::{Batch, Poison, Runner, Span, TokenId};
+use qwire_model::Runner;
 
-use crate::pages::{Full, PAGE, Pages, Table};
-use crate::sampler;
+use crate::event::Delivery;
+use crate::request::{Refusal, Request, RequestId, Settings};
+use crate::scheduler::{Scheduler, guarded};
 
-/// Why a sequence cannot go on.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Fault {
-    /// No page is left, or the context is full.
-    Full,
-    /// The model computed a number that is not finite.
-    Model(Poison),
-    /// The logits hold nothing to sample.
-    Logits(sampler::Poison),
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full => f.write_str("the key/value cache is full"),
-            Self::Model(poison) => poison.fmt(f),
-            Self::Logits(poison) => poison.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl From<Full> for Fault {
-    fn from(_: Full) -> Self {
-        Self::Full
-    }
-}
-
-/// The life of a request inside the engine: tokens, and the positions computed for them.
-#[derive(Debug, Default)]
-pub struct Sequence {
-    tokens: Vec<TokenId>,
-    table: Table,
-}
-
-impl Sequence {
-    /// Every token that is computed.
-    pub fn tokens(&self) -> &[TokenId] {
-        &self.tokens
-    }
-}
-
-/// Which rows of a step give logits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outputs {
-    /// Each.
-    Every,
-    /// Only the last.
-    Last,
-    /// None.
-    None,
-}
-
-/// One runner and its pages.
+/// A runner and what is computed on it.
 pub struct Engine {
     runner: Box<dyn Runner>,
-    pages: Pages,
-    context: usize,
+    scheduler: Scheduler,
 }
 
 impl Engine {
-    /// An engine whose sequences have at most `context` positions.
-    pub fn new(runner: Box<dyn Runner>, context: usize) -> Self {
-        let pages = Pages::new(runner.limits().pages);
-        let context = context.min(pages.total() * PAGE);
-        Self { runner, pages, context }
+    /// An engine with nothing to do.
+    pub fn new(runner: Box<dyn Runner>, settings: Settings) -> Self {
+        let scheduler = Scheduler::new(&*runner, settings);
+        Self { runner, scheduler }
     }
 
-    /// The longest sequence.
-    pub fn context(&self) -> usize {
-        self.context
+    /// What is under way.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
     }
 
-    /// Most rows of one step.
-    pub fn chunk(&self) -> usize {
-        self.runner.limits().rows
+    /// The same, to cancel or to forget.
+    pub fn scheduler_mut(&mut self) -> &mut Scheduler {
+        &mut self.scheduler
     }
 
-    /// Tokens of the vocabulary.
-    pub fn vocab(&self) -> usize {
-        self.runner.vocab()
-    }
-
-    /// The pool.
-    pub fn pages(&self) -> &Pages {
-        &self.pages
-    }
-
-    /// Computes tokens at the end of a sequence, in one step: at most [`Engine::chunk`] of them.
-    /// After a fault the sequence is as it was.
-    pub fn extend(
+    /// Queues a request.
+    pub fn submit(
         &mut self,
-        sequence: &mut Sequence,
-        tokens: &[TokenId],
-        outputs: Outputs,
-    ) -> Result<(), Fault> {
-        let start = sequence.table.len();
-        if start + tokens.len() > self.context {
-            return Err(Fault::Full);
-        }
-        if let Some((from, to)) = self.pages.grow(&mut sequence.table, tokens.len())? {
-            self.runner.copy_page(from, to);
-        }
-        let span = Span { start, len: tokens.len(), pages: sequence.table.pages().to_vec() };
-        let outputs = match outputs {
-            Outputs::Every => (0..tokens.len()).collect(),
-            Outputs::Last => vec![tokens.len() - 1],
-            Outputs::None => Vec::new(),
+        id: RequestId,
+        request: Request,
+        now: Duration,
+    ) -> Result<(), Refusal> {
+        self.scheduler.submit(id, request, now)
+    }
+
+    /// Does a little: a step of everybody who gets tokens, and the layers of a prompt that fit
+    /// beside it. False if there is nothing to do. The clock never goes back.
+    pub fn turn(
+        &mut self,
+        clock: &dyn Fn() -> Duration,
+        deliver: &mut dyn FnMut(Delivery),
+    ) -> bool {
+        let plan = self.scheduler.plan(clock());
+        let Some(plan) = plan else {
+            self.scheduler.deliveries().into_iter().for_each(deliver);
+            return false;
         };
-        let batch = Batch { tokens: tokens.to_vec(), spans: vec![span], outputs };
-        let faults = self.runner.step(&batch);
-        if let Some(poison) = faults.first() {
-            self.pages.truncate(&mut sequence.table, start);
-            return Err(Fault::Model(*poison));
+        let runner = &mut *self.runner;
+        let stepped = guarded(|| {
+            plan.copies.iter().for_each(|(from, to)| runner.copy_page(*from, *to));
+            (plan.step.rows() > 0).then(|| runner.step(&plan.step))
+        });
+        match stepped {
+            Ok(Some(faults)) => self.scheduler.stepped(&faults, runner, clock()),
+            Ok(None) => {}
+            Err(fault) => {
+                self.scheduler.step_failed(&fault);
+                if plan.park.is_some() {
+                    self.scheduler.advance_failed(fault); // its pages may not be copied
+                }
+            }
         }
-        sequence.tokens.extend_from_slice(tokens);
-        Ok(())
+        self.scheduler.deliveries().into_iter().for_each(&mut *deliver);
+        if let Some(batch) = plan.park
+            && let Err(fault) = guarded(|| self.runner.park(batch))
+        {
+            self.scheduler.advance_failed(fault);
+        }
+        self.read(clock);
+        self.scheduler.deliveries().into_iter().for_each(deliver);
+        true
     }
 
-    /// Logits of some outputs of the last step, [outputs, vocab]; at most 64 at once.
-    pub fn logits(&mut self, outputs: Range<usize>) -> &[f32] {
-        self.runner.logits(outputs)
-    }
-
-    /// A sequence that begins with the first `len` tokens of another, sharing its pages.
-    pub fn fork(&mut self, sequence: &Sequence, len: usize) -> Sequence {
-        let table = self.pages.fork(&sequence.table, len);
-        Sequence { tokens: sequence.tokens[..len].to_vec(), table }
-    }
-
-    /// Takes back every token from `len` on.
-    pub fn truncate(&mut self, sequence: &mut Sequence, len: usize) {
-        self.pages.truncate(&mut sequence.table, len);
-        sequence.tokens.truncate(len);
-    }
-
-    /// Ends a sequence; its pages are free again unless a fork uses them.
-    pub fn release(&mut self, sequence: Sequence) {
-        self.pages.release(sequence.table);
+    /// Layers of the parked chunk.
+    fn read(&mut self, clock: &dyn Fn() -> Duration) {
+        loop {
+            let layers = self.scheduler.layers();
+            if layers == 0 {
+                return;
+            }
+            let began = clock();
+            match guarded(|| self.runner.advance(layers)) {
+                Ok(faults) => {
+                    let times = (began, clock());
+                    self.scheduler.advanced(layers, faults, &mut *self.runner, times);
+                }
+                Err(fault) => self.scheduler.advance_failed(fault),
+            }
+        }
     }
 }

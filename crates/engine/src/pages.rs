@@ -1,7 +1,8 @@
 //! The pool of pages: who uses which, and what must be copied before it is written.
 //!
-//! A table lists the pages of one sequence. Full pages are shared by forks; a page that somebody
-//! else uses too is copied before it is written. Slots past a table's length hold anything.
+//! A table lists the pages of one sequence. Full pages are shared by forks, and by the prefix tree,
+//! which keeps pages beyond the life of a sequence; a page that somebody else uses too is copied
+//! before it is written. Slots past a table's length hold anything.
 
 use qwire_model::PageId;
 
@@ -26,6 +27,11 @@ impl Table {
         self.len == 0
     }
 
+    /// The last page, if it is filled in part.
+    pub fn tail(&self) -> Option<PageId> {
+        self.pages.get(self.len / PAGE).copied()
+    }
+
     /// The pages, in order.
     pub fn pages(&self) -> &[PageId] {
         &self.pages
@@ -36,7 +42,7 @@ impl Table {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
-/// Which pages are free, and how many tables use each of the others.
+/// Which pages are free, and how many tables and nodes of the tree use each of the others.
 #[derive(Debug)]
 pub struct Pages {
     uses: Vec<u32>,
@@ -67,11 +73,11 @@ impl Pages {
         table: &mut Table,
         more: usize,
     ) -> Result<Option<(PageId, PageId)>, Full> {
-        let shared = self.shared_tail(table);
-        let wanted = (table.len + more).div_ceil(PAGE).saturating_sub(table.pages.len());
-        if wanted + usize::from(shared.is_some()) > self.free.len() {
+        let shared = self.shared_tail(table).filter(|_| more > 0);
+        if self.wanted(table, more) > self.free.len() {
             return Err(Full);
         }
+        let wanted = (table.len + more).div_ceil(PAGE).saturating_sub(table.pages.len());
         let copy = shared.map(|at| {
             let from = table.pages[at];
             let to = self.take();
@@ -89,19 +95,49 @@ impl Pages {
 
     /// The place of the partly filled last page, if another table uses it too.
     fn shared_tail(&self, table: &Table) -> Option<usize> {
-        let at = table.len / PAGE;
-        let page = table.pages.get(at)?;
-        (self.uses[page.0 as usize] > 1).then_some(at)
+        (self.uses(table.tail()?) > 1).then_some(table.len / PAGE)
     }
 
     /// A table of the first `len` positions, on the same pages.
     pub fn fork(&mut self, table: &Table, len: usize) -> Table {
         assert!(len <= table.len, "only computed positions can be shared");
-        let pages = table.pages[..len.div_ceil(PAGE)].to_vec();
-        for page in &pages {
-            self.uses[page.0 as usize] += 1;
-        }
+        self.share(table.pages[..len.div_ceil(PAGE)].to_vec(), len)
+    }
+
+    /// A table of `len` positions on pages that somebody holds.
+    pub fn share(&mut self, pages: Vec<PageId>, len: usize) -> Table {
+        assert_eq!(pages.len(), len.div_ceil(PAGE), "pages of so many positions");
+        pages.iter().for_each(|page| self.hold(*page));
         Table { pages, len }
+    }
+
+    /// Uses a page that is in use once more.
+    pub fn hold(&mut self, page: PageId) {
+        let uses = &mut self.uses[page.0 as usize];
+        assert!(*uses > 0, "a free page holds nothing");
+        *uses += 1;
+    }
+
+    /// Takes back one [`Pages::hold`].
+    pub fn let_go(&mut self, page: PageId) {
+        self.drop_use(page);
+    }
+
+    /// How many use a page.
+    pub fn uses(&self, page: PageId) -> usize {
+        self.uses[page.0 as usize] as usize
+    }
+
+    /// Puts a page that holds the same in the place of a table's own.
+    pub fn replace(&mut self, table: &mut Table, at: usize, page: PageId) {
+        self.hold(page);
+        self.drop_use(std::mem::replace(&mut table.pages[at], page));
+    }
+
+    /// Pages that [`Pages::grow`] would take.
+    pub fn wanted(&self, table: &Table, more: usize) -> usize {
+        let pages = (table.len + more).div_ceil(PAGE).saturating_sub(table.pages.len());
+        pages + usize::from(more > 0 && self.shared_tail(table).is_some())
     }
 
     /// Forgets every position from `len` on.
@@ -126,6 +162,7 @@ impl Pages {
 
     fn drop_use(&mut self, page: PageId) {
         let uses = &mut self.uses[page.0 as usize];
+        assert!(*uses > 0, "a free page is used by nobody");
         *uses -= 1;
         if *uses == 0 {
             self.free.push(page);

@@ -56,7 +56,7 @@ impl KvType {
 /// What a backend reserves at load; nothing grows later.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most rows of a step.
+    /// Most rows of a step, and of a parked batch.
     pub rows: usize,
     /// Most rows of a step that give logits.
     pub outputs: usize,
@@ -135,11 +135,11 @@ impl std::fmt::Display for Poison {
 }
 
 /// A device that runs the forward pass. See `reference.rs` for what each phase means.
-pub trait Backend: Sized {
+pub trait Backend: Sized + Send {
     /// One matrix, or one per expert.
-    type Matrix;
+    type Matrix: Send;
     /// Norm weights, biases.
-    type Vector;
+    type Vector: Send;
 
     /// Takes a matrix, in the device's own layout.
     fn matrix(&mut self, weights: Weights, role: Role) -> Result<Self::Matrix, LoadError>;
@@ -148,7 +148,7 @@ pub trait Backend: Sized {
     /// Reserves pages and scratch.
     fn reserve(&mut self, shape: &Shape, limits: Limits) -> Result<(), LoadError>;
 
-    /// Starts a step: rows, positions, rotations.
+    /// Starts a step: rows, positions, rotations; no row is at fault yet.
     fn begin(&mut self, batch: &Batch);
     /// x = table[token]
     fn embed(&mut self, table: &Self::Matrix, batch: &Batch);
@@ -175,6 +175,9 @@ pub trait Backend: Sized {
     fn hidden(&self, outputs: Range<usize>) -> Vec<f32>;
     /// Copies a page of every layer.
     fn copy_page(&mut self, from: PageId, to: PageId);
+    /// Exchanges the residual stream with one that is kept aside. It is all that lives between two
+    /// layers, so a batch is parked by an exchange after one layer and another before the next.
+    fn exchange(&mut self);
 
     /// Reads a buffer of the last step.
     fn read(&self, tap: Tap) -> Vec<f32>;

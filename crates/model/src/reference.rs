@@ -29,6 +29,7 @@ pub struct Reference {
     keys: Vec<Vec<f64>>,            // [layers][slots, kv_dim]
     values: Vec<Vec<f64>>,          // [layers][slots, kv_dim]
     x: Vec<f64>,                    // [rows, hidden]
+    aside: Vec<f64>,                // [rows, hidden] of a parked batch
     h: Vec<f64>,                    // [rows, hidden]
     q: Vec<f64>,                    // [rows, q_dim]
     k: Vec<f64>,                    // [rows, kv_dim]
@@ -191,6 +192,7 @@ impl Backend for Reference {
         let (rows, shape) = (batch.rows(), self.shape());
         let (hidden, q_dim, kv_dim) = (shape.hidden, shape.q_dim(), shape.kv_dim());
         let m = rows * shape.routing.used * shape.ffn;
+        self.faults.clear();
         self.x.resize(rows * hidden, 0.0);
         self.h.resize(rows * hidden, 0.0);
         self.q.resize(rows * q_dim, 0.0);
@@ -337,6 +339,10 @@ impl Backend for Reference {
         for slots in self.keys.iter_mut().chain(&mut self.values) {
             slots.copy_within(from..from + len, to);
         }
+    }
+
+    fn exchange(&mut self) {
+        std::mem::swap(&mut self.x, &mut self.aside);
     }
 
     fn read(&self, tap: Tap) -> Vec<f32> {

@@ -1,16 +1,16 @@
 //! Philox4x32-10: random numbers as a function of (seed, position), with nothing carried over.
 //!
 //! Ten rounds of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3"
-//! (SC 2011). The counter is the position, the key is the seed, so that the draw of one token
-//! depends neither on the draws before it nor on who shares its batch.
+//! (SC 2011). The counter is the choice and the position, the key is the seed, so that the draw of
+//! one token depends neither on the draws before it nor on who shares its batch.
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 const ROUNDS: u32 = 10;
 
-/// A uniform number in [0, 1) with 53 random bits, the one of this seed at this position.
-pub fn uniform(seed: u64, position: u64) -> f64 {
-    let counter = [position as u32, (position >> 32) as u32, 0, 0];
+/// The uniform number in [0, 1), with 53 random bits, of this seed and choice at this position.
+pub fn uniform(seed: u64, choice: u32, position: u64) -> f64 {
+    let counter = [position as u32, (position >> 32) as u32, choice, 0];
     let words = philox4x32(counter, [seed as u32, (seed >> 32) as u32]);
     let bits = u64::from(words[1]) << 32 | u64::from(words[0]);
     (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
@@ -47,17 +47,20 @@ mod tests {
     #[test]
     fn is_uniform_below_one() {
         let n = 20_000;
-        let draws: Vec<f64> = (0..n).map(|position| uniform(7, position)).collect();
+        let draws: Vec<f64> = (0..n).map(|position| uniform(7, 0, position)).collect();
         assert!(draws.iter().all(|u| (0.0..1.0).contains(u)));
         let mean = draws.iter().sum::<f64>() / n as f64;
         assert!((mean - 0.5).abs() < 0.01, "mean {mean}");
     }
 
     #[test]
-    fn both_halves_of_seed_and_position_count() {
-        let first = uniform(1, 2);
-        for (seed, position) in [(1 | 1 << 32, 2), (1, 2 | 1 << 32), (2, 1)] {
-            assert_ne!(first, uniform(seed, position), "seed {seed}, position {position}");
+    fn both_halves_of_seed_and_position_count_and_the_choice() {
+        let first = uniform(1, 0, 2);
+        for (seed, choice, position) in
+            [(1 | 1 << 32, 0, 2), (1, 0, 2 | 1 << 32), (2, 0, 1), (1, 1, 2)]
+        {
+            let other = uniform(seed, choice, position);
+            assert_ne!(first, other, "seed {seed}, choice {choice}, position {position}");
         }
     }
 }

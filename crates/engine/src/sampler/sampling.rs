@@ -32,6 +32,8 @@ pub struct Sampling {
     pub logit_bias: Vec<(u32, f32)>,
     /// The key of the random numbers; same seed, same tokens.
     pub seed: u64,
+    /// Which of several answers under one seed; a single one is 0.
+    pub choice: u32,
 }
 
 /// The best token, nothing else: temperature 0 and each step neutral. The windows are unlimited,
@@ -51,6 +53,7 @@ impl Default for Sampling {
             dry: Dry::default(),
             logit_bias: Vec::new(),
             seed: 0,
+            choice: 0,
         }
     }
 }
@@ -113,6 +116,15 @@ impl Sampling {
                     "logit_bias of token {token} is {bias}: accepted is a finite number, or -inf"
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// The same for a vocabulary: refuses tokens that are not in it too.
+    pub fn validate_for(&self, vocab: usize) -> Result<(), String> {
+        self.validate()?;
+        if let Some((token, _)) = self.logit_bias.iter().find(|b| b.0 as usize >= vocab) {
+            return Err(format!("logit_bias names token {token}: accepted is below {vocab}"));
         }
         Ok(())
     }

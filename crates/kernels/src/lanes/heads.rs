@@ -1,7 +1,7 @@
 //! The two products of attention over a page of 64 positions: scores, and weighted values.
 //!
-//! Queries of one head share what is loaded, and as many chains of fma run side by side as registers
-//! hold. `ahead` is what will be read next, or nothing: it is asked for on the way.
+//! Queries of one head share what is loaded, and as many chains of fma run side by side as
+//! registers hold. `ahead` is what will be read next, or nothing: it is asked for on the way.
 
 #![allow(unsafe_code)] // calls what the probed instruction set allows
 
@@ -76,7 +76,8 @@ pub(crate) fn weigh<E: Element>(
 /// what runs side by side.
 macro_rules! heads {
     ($features:literal,
-     score [$($queries:literal x $tiles:literal)*], weigh [$($rows:literal x $vectors:literal)*]) => {
+     score [$($queries:literal x $tiles:literal)*],
+     weigh [$($rows:literal x $vectors:literal)*]) => {
         /// Sixteen stored numbers, exact.
         #[target_feature(enable = $features)]
         #[inline]

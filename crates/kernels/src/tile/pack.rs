@@ -57,7 +57,7 @@ pub struct Groups<'a, const P: usize> {
     pub dsum: &'a [f32],
 }
 
-impl<'a, const P: usize> Groups<'a, P> {
+impl<const P: usize> Groups<'_, P> {
     /// `count` groups from the given one on, of so many tokens and scales per group. Cut first with
     /// a constant count, then at constant places, it needs no checks.
     #[inline(always)]

@@ -11,9 +11,9 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use qwire_engine::{Engine, Outputs, Sequence};
+use qwire_engine::{Pages, Table};
 use qwire_model::backend::LOGIT_ROWS;
-use qwire_model::{Limits, TokenId};
+use qwire_model::{Batch, Limits, Runner, TokenId};
 
 use super::Loading;
 use crate::arguments::{DeviceArgs, parse_ids, read_file, utf8};
@@ -79,8 +79,8 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
     };
     let ids = args.ids()?;
     let interrupt = Interrupt::install()?;
-    let mut engine = args.engine(device, ids.len(), environment, &interrupt)?;
-    let vocab = engine.vocab();
+    let mut runner = args.runner(device, ids.len(), environment, &interrupt)?;
+    let vocab = runner.vocab();
     if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
         let fault = format!("token {id} at position {at} is not in the vocabulary of {vocab}");
         return Err(Failure::new(fault));
@@ -88,18 +88,20 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
 
     let mut sinks = args.sinks(&ids, vocab)?;
     let mut bar = Bar::new("computing", Unit::Count("positions"), true);
-    let mut sequence = Sequence::default();
+    let (mut pages, mut table) = (Pages::new(runner.limits().pages), Table::default());
     let mut done = 0;
-    for chunk in ids.chunks(engine.chunk()) {
+    for chunk in ids.chunks(runner.limits().rows) {
         interrupt.check()?;
-        let chunk: Vec<TokenId> = chunk.iter().copied().map(TokenId).collect();
-        engine
-            .extend(&mut sequence, &chunk, Outputs::Every)
-            .map_err(|fault| Failure::new(fault).in_file(&args.model))?;
+        let tokens: Vec<TokenId> = chunk.iter().copied().map(TokenId).collect();
+        pages.grow(&mut table, tokens.len()).expect("there are pages for the whole list");
+        let batch = Batch::single(&tokens, done, table.pages().to_vec(), true);
+        if let Some(poison) = runner.step(&batch).first() {
+            return Err(Failure::new(poison).in_file(&args.model));
+        }
         for first in (0..chunk.len()).step_by(LOGIT_ROWS) {
             let rows = first..chunk.len().min(first + LOGIT_ROWS);
             let position = done + first;
-            for (i, row) in engine.logits(rows).chunks_exact(vocab).enumerate() {
+            for (i, row) in runner.logits(rows).chunks_exact(vocab).enumerate() {
                 finite(row, position + i).map_err(|fault| fault.in_file(&args.model))?;
                 sinks.iter_mut().try_for_each(|sink| sink.row(row))?;
             }
@@ -137,13 +139,13 @@ impl LogitsArgs {
         Ok(ids)
     }
 
-    fn engine(
+    fn runner(
         &self,
         device: Device,
         tokens: usize,
         environment: &Environment,
         interrupt: &Interrupt,
-    ) -> Result<Engine, Failure> {
+    ) -> Result<Box<dyn Runner>, Failure> {
         let in_file = |failure: Failure| failure.in_file(&self.model);
         let file = super::open(&self.model)?;
         let shape = super::shape_of(&file, &self.model)?;
@@ -174,8 +176,7 @@ impl LogitsArgs {
             interrupt,
             quiet: false,
         };
-        let ready = loading.ready()?;
-        Ok(Engine::new(ready.runner, plan.context))
+        Ok(loading.ready()?.runner)
     }
 
     fn sinks(&self, ids: &[u32], vocab: usize) -> Result<Vec<Sink>, Failure> {

@@ -3,7 +3,7 @@
 //! ```text
 //! arguments, files, stdin ── prompt ──► ids ──┐
 //! flags, metadata ──────── sampling ──────────┤
-//! shape, free memory ───── plan ── backend ───┴─► Generation ── answer ──► stdout
+//! shape, free memory ───── plan ── backend ───┴─► Engine ── events ── answer ──► stdout
 //! ```
 //! Everything that can be refused is refused before the weights are touched.
 
@@ -12,10 +12,10 @@ mod prompt;
 mod sampling;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use qwire_engine::{Engine, Finish, Generation, Request};
+use qwire_engine::{Choice, Engine, Event, Finish, Request, RequestId, Settings};
 use qwire_model::{Limits, TokenId};
 use qwire_text::Vocabulary;
 
@@ -30,6 +30,9 @@ use crate::quantity::{self, grouped, parse_bytes};
 use crate::signals::Interrupt;
 use answer::{Answer, Clock, Reason, Style};
 pub use sampling::number;
+
+/// Between two looks for an interrupt while the prompt is read.
+const QUANTUM: Duration = Duration::from_millis(500);
 
 /// Answer a prompt
 #[derive(Args)]
@@ -138,25 +141,26 @@ pub fn run(args: &RunArgs, environment: &Environment) -> Result<u8, Failure> {
         eprintln!("{} · {}{seed}", ready.device, described(&shape, plan, limits));
     }
 
-    let mut engine = Engine::new(ready.runner, plan.context);
+    let mut engine = Engine::new(ready.runner, alone(plan.context, rows));
     let prompt_tokens = ids.len();
     let request = Request {
         prompt: ids.into_iter().map(TokenId).collect(),
-        sampling,
+        choices: vec![Choice::plain(sampling)],
         max_tokens: args.length.max_tokens.unwrap_or(usize::MAX),
         ends: vocabulary.end_ids().iter().copied().map(TokenId).collect(),
         top_logprobs: args.output.logprobs.unwrap_or(0),
+        ..Request::default()
     };
-    let mut generation = Generation::new(&engine, request).map_err(Failure::new)?;
+    let id = RequestId(0);
+    engine.submit(id, request, Duration::ZERO).map_err(Failure::new)?;
     let style = match (args.output.json, args.output.logprobs.is_some()) {
         (false, _) => Style::Text,
         (true, logprobs) => Style::Json { logprobs },
     };
     let mut answer = Answer::new(&vocabulary, &args.length.stop, style);
     let bar = Bar::new("reading", Unit::Count("tokens"), !args.output.quiet);
-    let mut work = Work { engine: &mut engine, generation: &mut generation, interrupt: &interrupt };
-    let reason = work.until_the_end(&mut answer, &mut clock, bar).map_err(in_file)?;
-    generation.release(&mut engine);
+    let reason =
+        until_the_end(&mut engine, &interrupt, &mut answer, &mut clock, bar).map_err(in_file)?;
 
     answer.finish(reason, prompt_tokens, seed, &clock)?;
     if !args.output.quiet {
@@ -168,48 +172,58 @@ pub fn run(args: &RunArgs, environment: &Environment) -> Result<u8, Failure> {
     })
 }
 
-/// A generation under way and all that it needs.
-struct Work<'a> {
-    engine: &'a mut Engine,
-    generation: &'a mut Generation,
-    interrupt: &'a Interrupt,
+/// One request at a time, its prompt in steps of `rows`.
+fn alone(context: usize, rows: usize) -> Settings {
+    Settings {
+        context,
+        running: 1,
+        waiting: 1,
+        chunk_alone: rows,
+        chunk_beside: rows,
+        quantum: QUANTUM,
+        ..Settings::default()
+    }
 }
 
-impl Work<'_> {
-    /// Reads the prompt in chunks, then takes token after token, and looks for an interrupt
-    /// between steps.
-    fn until_the_end(
-        &mut self,
-        answer: &mut Answer,
-        clock: &mut Clock,
-        mut bar: Bar,
-    ) -> Result<Reason, Failure> {
-        let total = self.generation.remaining() as u64;
-        clock.start();
-        loop {
-            bar.set(total - self.generation.remaining() as u64, total);
-            if self.interrupt.raised() {
-                return Ok(Reason::Interrupted);
-            }
-            if !self.generation.prefill(self.engine).map_err(Failure::new)? {
-                break;
+/// Turns the engine until the answer has ended, and looks for an interrupt in between.
+fn until_the_end(
+    engine: &mut Engine,
+    interrupt: &Interrupt,
+    answer: &mut Answer,
+    clock: &mut Clock,
+    bar: Bar,
+) -> Result<Reason, Failure> {
+    let started = Instant::now();
+    let (mut bar, mut events) = (Some(bar), Vec::new());
+    clock.start();
+    while !interrupt.raised() {
+        engine.turn(&|| started.elapsed(), &mut |delivery| events.push(delivery.event));
+        for event in events.drain(..) {
+            match event {
+                Event::Prefill { done, total } => {
+                    if let Some(bar) = &mut bar {
+                        bar.set(done as u64, total as u64);
+                    }
+                }
+                Event::Token(sampled) => {
+                    bar.take(); // gone before the first word
+                    clock.step(true);
+                    if answer.push(sampled)? {
+                        return Ok(Reason::Stop);
+                    }
+                }
+                Event::Finished { finish, .. } => {
+                    bar.take();
+                    clock.step(finish == Finish::Stop);
+                    let stopped = finish == Finish::Stop;
+                    return Ok(if stopped { Reason::Stop } else { Reason::Length });
+                }
+                Event::Failed(fault) => return Err(Failure::new(fault)),
+                Event::Started { .. } | Event::Prompt(_) | Event::Embedding(_) => {}
             }
         }
-        let mut bar = Some(bar);
-        while !self.interrupt.raised() {
-            let sampled = self.generation.next(self.engine).map_err(Failure::new)?;
-            bar.take(); // gone before the first word
-            let ended = self.generation.finish();
-            clock.step(ended != Some(Finish::Length));
-            let Some(sampled) = sampled else {
-                return Ok(if ended == Some(Finish::Stop) { Reason::Stop } else { Reason::Length });
-            };
-            if answer.push(sampled)? {
-                return Ok(Reason::Stop);
-            }
-        }
-        Ok(Reason::Interrupted)
     }
+    Ok(Reason::Interrupted)
 }
 
 fn plan(

@@ -5,16 +5,16 @@
 //! probabilities at temperature 1.
 //!
 //! ```text
-//! logits ─ logit_bias ─ repetition, presence, frequency ─ DRY ─┬─ greedy: the best score
-//!                                                              └─ top_k ─ typical ─ top_p ─ min_p
-//!                                                                   └─ temperature ─ draw
+//! logits ─ logit_bias ─ repetition, presence, frequency ─ DRY ─ mask ─┬─ greedy: the best score
+//!                            ┌─ top_k ─ typical ─ top_p ─ min_p ──────┘
+//!                            └─ temperature ─ draw
 //! ```
 //! Greedy is `temperature = 0` or `top_k = 1`. Each truncation keeps at least one token, renewing
 //! probabilities over what the one before it kept. Ties go to the lowest id everywhere.
 //!
 //! Equal inputs give equal tokens on every machine: scores are f32, weights and sums f64 in a
-//! fixed order, the random number is a function of (seed, position). Nothing is carried from one
-//! token to the next except memory.
+//! fixed order, the random number is a function of (seed, choice, position). Nothing is carried
+//! from one token to the next except memory.
 
 mod candidates;
 mod dry;
@@ -28,6 +28,8 @@ pub use sampling::Sampling;
 pub use softmax::top_logprobs;
 
 use std::fmt;
+
+use crate::constraint::Mask;
 
 /// The sampler of one sequence: its parameters and scratch.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ pub enum Poison {
         /// What was found there.
         found: f32,
     },
-    /// Every token is at −∞, by the logits or by the biases.
+    /// Every token is at −∞, by the logits, the biases or the mask.
     Empty,
 }
 
@@ -82,10 +84,7 @@ impl std::error::Error for Poison {}
 impl Sampler {
     /// A sampler for logits over `vocab` tokens; refuses parameters out of range.
     pub fn new(sampling: Sampling, vocab: usize) -> Result<Self, String> {
-        sampling.validate()?;
-        if let Some((token, _)) = sampling.logit_bias.iter().find(|b| b.0 as usize >= vocab) {
-            return Err(format!("logit_bias names token {token}: accepted is below {vocab}"));
-        }
+        sampling.validate_for(vocab)?;
         Ok(Self {
             sampling,
             vocab,
@@ -102,17 +101,22 @@ impl Sampler {
         &self.sampling
     }
 
-    /// Chooses the token that follows `history` (prompt and generated) at `position`.
+    /// Chooses the token that follows `history` (prompt and generated) at `position`, among those
+    /// that a mask allows.
     pub fn sample(
         &mut self,
         logits: &[f32],
         history: &[u32],
         position: u64,
+        mask: Option<&Mask>,
     ) -> Result<Choice, Poison> {
         assert_eq!(logits.len(), self.vocab, "logits of another vocabulary");
         let max = checked_max(logits)?;
-        let token = if self.edits() {
+        let token = if self.edits() || mask.is_some() {
             self.edit(logits, history);
+            if let Some(mask) = mask {
+                mask.forbid(&mut self.scores);
+            }
             let scores = std::mem::take(&mut self.scores);
             let token = self.choose(&scores, position);
             self.scores = scores;
@@ -135,7 +139,7 @@ impl Sampler {
         s.penalty_window > 0 && neutral != (1.0, 0.0, 0.0)
     }
 
-    /// Leaves in `scores` the logits after bias, penalties and DRY.
+    /// Leaves in `scores` the logits after bias, penalties and DRY; without any, the logits.
     fn edit(&mut self, logits: &[f32], history: &[u32]) {
         self.scores.clear();
         self.scores.extend_from_slice(logits);
@@ -175,8 +179,14 @@ impl Sampler {
         if s.min_p > 0.0 {
             min_p(set, scores, s.min_p);
         }
-        draw(set, scores, s.temperature, philox::uniform(s.seed, position))
+        draw(set, scores, s.temperature, philox::uniform(s.seed, s.choice, position))
     }
+}
+
+/// The log-probability of one token under raw logits; at least −9999.
+pub fn logprob(logits: &[f32], token: u32) -> Result<f32, Poison> {
+    let max = checked_max(logits)?;
+    Ok(softmax::logprob(logits[token as usize], max, softmax::mass(logits, max, 1.0)))
 }
 
 /// The largest logit, unless one is NaN or +∞.

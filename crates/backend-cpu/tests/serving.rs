@@ -1,0 +1,128 @@
+//! The same tokens and log-probabilities for a request, whatever else the engine does meanwhile:
+//! alone, among others, after a cache hit, after preemption, with any threads and chunks.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qwire_backend_cpu::Cpu;
+use qwire_engine::{
+    Choice, Engine, Event, Report, Request, RequestId, Sampled, Sampling, Settings,
+};
+use qwire_gguf::File;
+use qwire_kernels::Isa;
+use qwire_model::synthetic::{self, Recipe};
+use qwire_model::{KvType, Limits, Loaded, TokenId};
+
+/// At hidden 1024, and three layers to park between.
+fn model() -> Arc<File> {
+    let shape = synthetic::shape("tiny-moe").expect("a shape");
+    let mut recipe = Recipe::new(shape, synthetic::mix("q4_k_m").expect("a mix"), 21);
+    recipe.layers = Some(3);
+    synthetic::file(&recipe).expect("a model")
+}
+
+/// What a choice was told: tokens of its prompt, tokens of its answer.
+type Told = (Vec<Sampled>, Vec<Sampled>);
+
+struct Scene {
+    engine: Engine,
+    told: BTreeMap<(u64, usize), Told>,
+    open: usize,
+    /// A millisecond passes with each look, so that a scene replays.
+    looks: u64,
+}
+
+impl Scene {
+    fn new(file: &Arc<File>, threads: usize, pages: usize, settings: Settings) -> Self {
+        let backend = Cpu::new(threads, Isa::detect()).expect("threads start");
+        let limits = |_: &_| Limits { rows: 128, outputs: 16, pages, kv: KvType::F16 };
+        let runner = Loaded::load(file, backend, limits, &mut |_, _| {}).expect("it loads");
+        let engine = Engine::new(Box::new(runner), settings);
+        Self { engine, told: BTreeMap::new(), open: 0, looks: 0 }
+    }
+
+    fn ask(&mut self, id: u64) {
+        let request = request(id);
+        self.open += request.choices.len();
+        self.engine.submit(RequestId(id), request, Duration::ZERO).expect("accepted");
+    }
+
+    fn turn(&mut self) {
+        let (ended, looks) = (Cell::new(0), Cell::new(self.looks));
+        let told = &mut self.told;
+        let clock = || {
+            looks.set(looks.get() + 1);
+            Duration::from_millis(looks.get())
+        };
+        self.engine.turn(&clock, &mut |delivery| {
+            let told = told.entry((delivery.request.0, delivery.choice)).or_default();
+            match delivery.event {
+                Event::Prompt(part) => told.0.extend(part),
+                Event::Token(sampled) => told.1.push(sampled),
+                Event::Failed(fault) => panic!("{fault}"),
+                Event::Finished { .. } => ended.set(ended.get() + 1),
+                _ => {}
+            }
+        });
+        self.open -= ended.get();
+        self.looks = looks.get();
+    }
+
+    fn finish(&mut self) -> BTreeMap<(u64, usize), Told> {
+        while self.open > 0 {
+            self.turn();
+        }
+        self.engine.scheduler().audit().expect("pages are conserved");
+        std::mem::take(&mut self.told)
+    }
+}
+
+/// Eight requests: three families of prompts, greedy and drawn, one with two choices, one that
+/// wants its prompt scored.
+fn request(id: u64) -> Request {
+    let family = id % 3;
+    let token =
+        |at: u64| TokenId(((at * at * 31 + at * 7 + family * 1009 + at / 50) % 4000) as u32);
+    let mut prompt: Vec<TokenId> = (0..150 + family * 130).map(token).collect();
+    prompt.extend((0..=id * 9).map(|at| TokenId((id * 77 + at * 5) as u32 % 4000)));
+    let temperature = if id.is_multiple_of(2) { 0.8 } else { 0.0 };
+    let sampling = Sampling { temperature, seed: id, ..Sampling::default() };
+    Request {
+        prompt,
+        choices: Choice::several(&sampling, if id == 4 { 2 } else { 1 }),
+        max_tokens: 50,
+        top_logprobs: 2,
+        report: if id == 5 { Report::Logprobs(1) } else { Report::Nothing },
+        ..Request::default()
+    }
+}
+
+#[test]
+fn company_cache_and_preemption_change_nothing() {
+    let (file, all) = (model(), 0..8);
+    let mut alone = BTreeMap::new();
+    for id in all.clone() {
+        let mut scene = Scene::new(&file, 1, 64, Settings::default());
+        scene.ask(id);
+        alone.extend(scene.finish());
+    }
+    assert!(alone.values().all(|told| !told.1.is_empty()));
+    let small = Settings { chunk_beside: 40, chunk_alone: 64, stall: 1.5, ..Settings::default() };
+    for (threads, pages, settings) in [(2, 64, Settings::default()), (3, 64, small), (2, 12, small)]
+    {
+        let mut scene = Scene::new(&file, threads, pages, settings);
+        let what = format!("{threads} threads, {pages} pages");
+        for id in all.clone() {
+            scene.ask(id);
+            (0..id % 3 * 4).for_each(|_| scene.turn());
+        }
+        assert_eq!(scene.finish(), alone, "together, {what}");
+        all.clone().rev().for_each(|id| scene.ask(id));
+        assert_eq!(scene.finish(), alone, "again, {what}");
+        let counters = scene.engine.scheduler().stats().counters;
+        assert!(counters.cached_tokens > 500, "{what}: {}", counters.cached_tokens);
+        assert_eq!(counters.preempted > 0, pages == 12, "{what}");
+    }
+}

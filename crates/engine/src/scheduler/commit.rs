@@ -1,0 +1,217 @@
+//! Commit: the outcome of a step or of layers becomes tokens, events and cached pages.
+//!
+//! Whatever is one sequence's own (sampling, its constraint) may panic without taking others along;
+//! a panic of the runner ends those whose rows it had.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use qwire_model::backend::LOGIT_ROWS;
+use qwire_model::{Poison, Runner};
+
+use super::sequence::{Key, Sequence, first_fault};
+use super::{Parked, Scheduler};
+use crate::event::{Event, Fault, Finish, Sampled};
+use crate::request::Report;
+
+impl Scheduler {
+    /// The step is done: samples each row's token from the runner's logits.
+    pub fn stepped(&mut self, faults: &[Poison], runner: &mut dyn Runner, now: Duration) {
+        let seconds = now.saturating_sub(self.began).as_secs_f64();
+        self.pace.stepped(seconds);
+        self.turn.step = Some(seconds);
+        self.counters.steps += 1;
+        self.counters.computed += self.stepping.len() as u64;
+        let keys = std::mem::take(&mut self.stepping);
+        for (block, keys) in keys.chunks(LOGIT_ROWS).enumerate() {
+            let first = block * LOGIT_ROWS;
+            let runner = &mut *runner;
+            let logits = match guarded(move || runner.logits(first..first + keys.len())) {
+                Ok(logits) => logits,
+                Err(fault) => {
+                    self.counters.crashes += 1;
+                    keys.iter().for_each(|key| self.fail(*key, fault.clone()));
+                    continue;
+                }
+            };
+            for (i, (key, logits)) in keys.iter().zip(logits.chunks(self.bounds.vocab)).enumerate()
+            {
+                match first_fault(faults, first + i..first + i + 1) {
+                    Some(fault) => self.fail(*key, fault),
+                    None => self.sample(*key, logits, now),
+                }
+            }
+        }
+    }
+
+    /// The step panicked: those whose rows it had end, nobody else.
+    pub fn step_failed(&mut self, fault: &Fault) {
+        self.counters.crashes += 1;
+        for key in std::mem::take(&mut self.stepping) {
+            self.fail(key, fault.clone());
+        }
+    }
+
+    /// Layers of the parked chunk are done; after its last one there are outputs.
+    pub fn advanced(
+        &mut self,
+        layers: usize,
+        outcome: Option<Vec<Poison>>,
+        runner: &mut dyn Runner,
+        (began, now): (Duration, Duration),
+    ) {
+        let seconds = now.saturating_sub(began).as_secs_f64();
+        self.turn.spent += seconds;
+        self.turn.advanced = true;
+        let parked = self.parked.as_mut().expect("a chunk is parked");
+        let cost = seconds / layers.max(1) as f64;
+        parked.layers += layers;
+        parked.cost = Some(cost);
+        self.pace.learn(parked.rows, cost);
+        let Some(faults) = outcome else { return };
+        let parked = self.parked.take().expect("a chunk is parked");
+        let key = parked.owner;
+        self.counters.computed += parked.rows as u64;
+        if let Some(fault) = first_fault(&faults, 0..parked.rows) {
+            return self.fail(key, fault);
+        }
+        let sequence = self.running.get_mut(&key).expect("its owner runs");
+        let report = guarded(|| report(sequence, &parked, runner)).flatten();
+        let events = match report {
+            Ok(events) => events,
+            Err(fault) => return self.fail(key, fault),
+        };
+        let sequence = &self.running[&key];
+        let complete = sequence.remaining() == 0;
+        let tail = complete && self.tail_is_wanted(sequence);
+        self.publish(key, tail, now);
+        self.moved = true;
+        self.progress(key, events);
+        if complete {
+            self.read(key, &parked, runner, now);
+        }
+    }
+
+    /// Layers of the parked chunk panicked.
+    pub fn advance_failed(&mut self, fault: Fault) {
+        self.counters.crashes += 1;
+        if let Some(owner) = self.parked.as_ref().map(|parked| parked.owner) {
+            self.fail(owner, fault);
+        }
+    }
+
+    /// Tells how far a prompt is read.
+    fn progress(&mut self, key: Key, events: Vec<Event>) {
+        let sequence = &self.running[&key];
+        let (done, total) = (sequence.table.len(), sequence.ask.prompt);
+        let is_prompt = sequence.history.len() == total;
+        let progress = is_prompt.then_some(Event::Prefill { done, total });
+        let events = progress.into_iter().chain(events);
+        self.outbox.extend(events.map(|event| sequence.event(event)));
+    }
+
+    /// A prompt is read: what follows is its embedding, its end or its first token.
+    fn read(&mut self, key: Key, parked: &Parked, runner: &mut dyn Runner, now: Duration) {
+        let sequence = self.running.get_mut(&key).expect("it runs");
+        let samples = sequence.samples();
+        if let Report::Embedding(_) = sequence.report {
+            let embedding = sequence.embedding();
+            self.outbox.push(sequence.event(Event::Embedding(embedding)));
+        }
+        sequence.report = Report::Nothing;
+        if !samples {
+            return self.finish(key, Finish::Length, now);
+        }
+        let last = parked.outputs.len() - 1;
+        match guarded(move || runner.logits(last..last + 1)) {
+            Ok(logits) => self.sample(key, logits, now),
+            Err(fault) => self.fail(key, fault),
+        }
+    }
+
+    /// Draws the next token of a sequence and tells it; or ends the sequence.
+    fn sample(&mut self, key: Key, logits: &[f32], now: Duration) {
+        let sequence = self.running.get_mut(&key).expect("it runs");
+        if !sequence.samples() {
+            return self.finish(key, Finish::Length, now);
+        }
+        let mask = &mut self.mask;
+        let sampled = match guarded(|| sequence.draw(logits, mask)).flatten() {
+            Ok(sampled) => sampled,
+            Err(fault) => return self.fail(key, fault),
+        };
+        if sequence.ask.ends.contains(&sampled.token) {
+            return self.finish(key, Finish::Stop, now);
+        }
+        sequence.history.push(sampled.token.0);
+        self.outbox.push(sequence.event(Event::Token(sampled)));
+        let since = sequence.latest_token.replace(now);
+        let arrived = sequence.ask.arrived;
+        match since {
+            None => self.counters.first_token.add(now.saturating_sub(arrived)),
+            Some(since) => self.counters.next_token.add(now.saturating_sub(since)),
+        }
+        self.counters.answered += 1;
+        if let Some(finish) = ending(sequence, self.settings.context) {
+            self.finish(key, finish, now);
+        }
+    }
+}
+
+/// What a sequence ends with after its latest token.
+fn ending(sequence: &mut Sequence, context: usize) -> Option<Finish> {
+    let answer = &sequence.history[sequence.ask.prompt..];
+    let circles = sequence.ask.guard_repetition && sequence.repetition.goes_round(answer);
+    if answer.len() >= sequence.ask.max_tokens || sequence.history.len() > context {
+        return Some(Finish::Length);
+    }
+    circles.then_some(Finish::Repetition)
+}
+
+/// Reads what a report wants of a chunk's outputs.
+fn report(
+    sequence: &mut Sequence,
+    parked: &Parked,
+    runner: &mut dyn Runner,
+) -> Result<Vec<Event>, Fault> {
+    let end = parked.start + parked.rows;
+    let wanted = match sequence.report {
+        Report::Nothing => return Ok(Vec::new()),
+        Report::Logprobs(tops) => Some(tops),
+        Report::Embedding(_) => None,
+    };
+    let mut scored: Vec<Sampled> = Vec::new();
+    for (block, rows) in parked.outputs.chunks(LOGIT_ROWS).enumerate() {
+        let outputs = block * LOGIT_ROWS..block * LOGIT_ROWS + rows.len();
+        // A chunk that was handed over has the outputs of its first owner.
+        let positions = rows.iter().map(|row| parked.start + row);
+        if let Some(tops) = wanted {
+            let logits = runner.logits(outputs);
+            let width = logits.len() / rows.len();
+            for (position, logits) in positions.zip(logits.chunks(width)) {
+                if sequence.reads(position) {
+                    scored.push(sequence.score(position, tops, logits)?);
+                }
+            }
+        } else {
+            let hidden = runner.hidden(outputs);
+            let width = hidden.len() / rows.len();
+            for (position, hidden) in positions.zip(hidden.chunks(width)) {
+                if sequence.reads(position) {
+                    sequence.pool(hidden);
+                }
+            }
+        }
+    }
+    sequence.reported = sequence.reported.max(end);
+    Ok(if scored.is_empty() { Vec::new() } else { vec![Event::Prompt(scored)] })
+}
+
+/// Runs what may panic; the panic is a fault with the panic's text.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Fault::Panic(text.unwrap_or_else(|| "no text".into()))
+    })
+}

@@ -1,0 +1,262 @@
+//! The scheduler: who is computed next, on which pages, and what follows from the outcome.
+//!
+//! ```text
+//! submit ─► waiting ── admit ─► running ── plan ─► step, chunk ── commit ─► events
+//!              ▲                   │                                │
+//!              └───── preempt ─────┘            pages ── publish ── tree
+//! ```
+//! It is a machine without time, threads or devices of its own: time is an argument, the outcome of
+//! a step is handed in, and a serving day replays in a test. Keys order everything: admission, who
+//! may push whom aside, whose prompt is read first.
+
+mod admission;
+mod commit;
+mod pace;
+mod plan;
+mod repetition;
+mod room;
+mod sequence;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qwire_model::{Limits, Runner, TokenId};
+
+use crate::constraint::Mask;
+use crate::event::{Delivery, Event, Finish};
+use crate::pages::{PAGE, Pages, Table};
+use crate::request::{Bounds, Refusal, Report, Request, RequestId, Salt, Settings};
+use crate::sampler::Sampler;
+use crate::stats::{Counters, Stats};
+use crate::tree::{Cached, Explanation, Tree};
+pub(crate) use commit::guarded;
+use pace::{Pace, Turn};
+pub use plan::Plan;
+use repetition::Repetition;
+use sequence::{Ask, Key, Sequence};
+
+/// Every request under way.
+pub struct Scheduler {
+    settings: Settings,
+    bounds: Bounds,
+    limits: Limits,
+    layers: usize,
+    pages: Pages,
+    tree: Tree,
+    waiting: BTreeMap<Key, Sequence>,
+    running: BTreeMap<Key, Sequence>,
+    /// Whose rows the step has, in order.
+    stepping: Vec<Key>,
+    parked: Option<Parked>,
+    began: Duration,
+    turn: Turn,
+    pace: Pace,
+    mask: Mask,
+    outbox: Vec<Delivery>,
+    counters: Counters,
+    serial: u64,
+    /// Whether somebody who waits may have got a place since the last look.
+    moved: bool,
+}
+
+/// A chunk of a prompt between two layers.
+struct Parked {
+    owner: Key,
+    start: usize,
+    rows: usize,
+    outputs: Vec<usize>, // rows
+    layers: usize,       // done
+    cost: Option<f64>,   // of one layer, in seconds
+}
+
+impl Scheduler {
+    /// A scheduler for a runner with these limits.
+    pub fn new(runner: &dyn Runner, settings: Settings) -> Self {
+        let limits = runner.limits();
+        let pages = Pages::new(limits.pages);
+        let running = settings.running.min(limits.rows).min(limits.outputs).max(1);
+        let context = settings.context.min(pages.total() * PAGE);
+        let choices = settings.waiting;
+        Self {
+            bounds: Bounds { context, vocab: runner.vocab(), choices },
+            settings: Settings { context, running, ..settings },
+            limits,
+            layers: runner.layers(),
+            pages,
+            tree: Tree::default(),
+            waiting: BTreeMap::new(),
+            running: BTreeMap::new(),
+            stepping: Vec::new(),
+            parked: None,
+            began: Duration::ZERO,
+            turn: Turn::default(),
+            pace: Pace::new(settings.stall, settings.quantum),
+            mask: Mask::new(runner.vocab()),
+            outbox: Vec::new(),
+            counters: Counters::default(),
+            serial: 0,
+            moved: false,
+        }
+    }
+
+    /// What requests are accepted, for those who ask before they queue.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Queues a request, or refuses it at once.
+    pub fn submit(
+        &mut self,
+        id: RequestId,
+        request: Request,
+        now: Duration,
+    ) -> Result<(), Refusal> {
+        self.check(&request)?;
+        let history: Vec<u32> = request.prompt.iter().map(|token| token.0).collect();
+        let ask = Arc::new(Ask {
+            id,
+            prompt: history.len(),
+            max_tokens: request.max_tokens,
+            ends: request.ends,
+            top_logprobs: request.top_logprobs,
+            salt: request.salt,
+            guard_repetition: request.guard_repetition,
+            arrived: now,
+        });
+        let due = now + self.settings.patience[request.class as usize];
+        for (at, choice) in request.choices.into_iter().enumerate() {
+            let key = Key { due, serial: self.serial };
+            self.serial += 1;
+            let sampler = Sampler::new(choice.sampling, self.bounds.vocab);
+            let sequence = Sequence {
+                key,
+                urged: key,
+                ask: ask.clone(),
+                choice: at,
+                history: history.clone(),
+                table: Table::default(),
+                sampler: sampler.map_err(Refusal::Sampling)?,
+                constraint: choice.constraint,
+                report: if at == 0 { request.report } else { Report::default() },
+                reported: 0,
+                pooled: Vec::new(),
+                repetition: Repetition::default(),
+                cached: None,
+                latest_token: None,
+            };
+            self.waiting.insert(key, sequence);
+        }
+        self.moved = true;
+        Ok(())
+    }
+
+    fn check(&mut self, request: &Request) -> Result<(), Refusal> {
+        let waiting = self.waiting.len();
+        let verdict = self.bounds.check(request).and_then(|()| {
+            let fits = waiting + request.choices.len() <= self.settings.waiting;
+            if fits { Ok(()) } else { Err(Refusal::Full { waiting }) }
+        });
+        self.counters.refused += u64::from(verdict.is_err());
+        verdict
+    }
+
+    /// Ends every choice of a request. What it has computed stays cached, and a chunk in the middle
+    /// of its layers goes over to whoever waits for it.
+    pub fn cancel(&mut self, id: RequestId, now: Duration) {
+        let of_it = |sequence: &&Sequence| sequence.ask.id == id;
+        let keys = |all: &BTreeMap<Key, Sequence>| -> Vec<Key> {
+            all.values().filter(of_it).map(|sequence| sequence.key).collect()
+        };
+        for key in keys(&self.waiting) {
+            let sequence = self.waiting.remove(&key).expect("it was found there");
+            self.end(&sequence, Finish::Cancelled);
+        }
+        for key in keys(&self.running) {
+            self.hand_over(key, now);
+            self.finish(key, Finish::Cancelled, now);
+        }
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Answers that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The events since the last call.
+    pub fn deliveries(&mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// What there is to count and to measure.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            running: self.running.len(),
+            waiting: self.waiting.len(),
+            pages: self.pages.total(),
+            free_pages: self.pages.free(),
+            cached_pages: self.tree.held().count(),
+            idle_pages: self.tree.idle(&self.pages),
+            counters: self.counters.clone(),
+        }
+    }
+
+    /// Every cached prefix.
+    pub fn cache(&self) -> Vec<Cached> {
+        self.tree.listing(&self.pages)
+    }
+
+    /// Where and why a prompt would miss.
+    pub fn explain(&self, salt: Salt, prompt: &[TokenId]) -> Explanation {
+        let tokens: Vec<u32> = prompt.iter().map(|token| token.0).collect();
+        self.tree.explain(salt, &tokens)
+    }
+
+    /// Forgets every prefix that nobody uses.
+    pub fn forget(&mut self, now: Duration) {
+        while self.tree.evict(&mut self.pages, now) {}
+    }
+
+    /// Panics of the runner so far; one of these is an accident, two in a row are a pattern.
+    pub fn crashes(&self) -> u64 {
+        self.counters.crashes
+    }
+
+    /// Whether every page is used as often as tables and tree list it, and nothing is listed that
+    /// the pool thinks free.
+    pub fn audit(&self) -> Result<(), String> {
+        let mut uses = vec![0_usize; self.pages.total()];
+        let tables = self.running.values().flat_map(|sequence| sequence.table.pages());
+        tables.copied().chain(self.tree.held()).for_each(|page| uses[page.0 as usize] += 1);
+        for (page, expected) in uses.iter().enumerate() {
+            let found = self.pages.uses(qwire_model::PageId(page as u32));
+            if found != *expected {
+                return Err(format!("page {page} is listed {expected} times, counted {found}"));
+            }
+        }
+        let used = uses.iter().filter(|uses| **uses > 0).count();
+        if used + self.pages.free() != self.pages.total() {
+            return Err(format!("{used} pages used and {} free", self.pages.free()));
+        }
+        match self.waiting.values().find(|sequence| !sequence.table.is_empty()) {
+            Some(sequence) => Err(format!("{:?} waits with pages", sequence.key)),
+            None => Ok(()),
+        }
+    }
+
+    fn deliver(&mut self, sequence: &Sequence, event: Event) {
+        self.outbox.push(sequence.event(event));
+    }
+
+    /// The good ending of a sequence that has no pages any more.
+    fn end(&mut self, sequence: &Sequence, finish: Finish) {
+        self.counters.finished(finish);
+        self.deliver(sequence, Event::Finished { finish, usage: sequence.usage() });
+        self.moved = true;
+    }
+}

@@ -1,0 +1,123 @@
+//! A plan: what the runner does next. Every sequence that wants one position is a row of the step;
+//! one prompt at a time has a chunk, parked between layers.
+
+use std::time::Duration;
+
+use qwire_model::{Batch, PageId, Span, TokenId};
+
+use super::sequence::{Key, Sequence};
+use super::{Parked, Scheduler, Turn};
+use crate::pages::PAGE;
+
+/// Work for the runner, in this order.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Pages to copy, from and to.
+    pub copies: Vec<(PageId, PageId)>,
+    /// One row for each answer; may be empty.
+    pub step: Batch,
+    /// A chunk to park.
+    pub park: Option<Batch>,
+}
+
+impl Scheduler {
+    /// What to do now, or nothing.
+    pub fn plan(&mut self, now: Duration) -> Option<Plan> {
+        self.admit(now);
+        if self.running.is_empty() {
+            return None;
+        }
+        self.began = now;
+        self.turn = Turn::default();
+        self.stepping.clear();
+        let mut plan = Plan::default();
+        let reader = self.reader();
+        let beside = self.running.values().any(Sequence::is_decoding);
+        // In the order of keys: whoever is pushed aside comes later, so no row of the plan is lost.
+        for key in self.running.keys().copied().collect::<Vec<_>>() {
+            let Some(sequence) = self.running.get(&key) else { continue };
+            if self.parked.as_ref().is_some_and(|parked| parked.owner == key) {
+                continue;
+            }
+            let (start, is_decoding) = (sequence.table.len(), sequence.is_decoding());
+            let rows = if is_decoding {
+                1
+            } else if Some(key) == reader {
+                self.chunk(sequence, beside)
+            } else {
+                continue;
+            };
+            if !self.grow(key, rows, &mut plan.copies, now) {
+                self.preempt(key, now);
+            } else if is_decoding {
+                self.row(key, &mut plan.step);
+            } else {
+                plan.park = Some(self.park(key, start, rows));
+            }
+        }
+        Some(plan)
+    }
+
+    /// Whose prompt is read next, if none is being read: the one that is due first once the time
+    /// it takes is added. A short prompt does not wait for a long one that came a little earlier,
+    /// and the long one waits at most as long as it takes itself.
+    fn reader(&self) -> Option<Key> {
+        if self.parked.is_some() {
+            return None;
+        }
+        let due = |sequence: &Sequence| {
+            let reading = self.pace.reading(sequence.remaining(), self.layers);
+            sequence.urged.due.as_secs_f64() + reading
+        };
+        let readers = self.running.values().filter(|sequence| !sequence.is_decoding());
+        let first = readers.min_by(|a, b| due(a).total_cmp(&due(b)).then(a.urged.cmp(&b.urged)));
+        first.map(|sequence| sequence.key)
+    }
+
+    /// Rows of the next chunk of a sequence, beside a step or not.
+    fn chunk(&self, sequence: &Sequence, beside: bool) -> usize {
+        let alone = self.running.len() == 1 && self.waiting.is_empty();
+        let most = if alone { self.settings.chunk_alone } else { self.settings.chunk_beside };
+        let most = most.min(self.limits.rows).min(sequence.remaining()).max(1);
+        let rows = self.pace.rows(beside, most);
+        if sequence.report.reads_all() { rows.min(self.limits.outputs) } else { rows }
+    }
+
+    fn row(&mut self, key: Key, step: &mut Batch) {
+        let sequence = &self.running[&key];
+        step.outputs.push(step.tokens.len());
+        step.tokens.push(TokenId(sequence.history[sequence.table.len() - 1]));
+        step.spans.push(self.span(sequence, sequence.table.len() - 1, 1));
+        self.stepping.push(key);
+    }
+
+    fn park(&mut self, key: Key, start: usize, rows: usize) -> Batch {
+        let sequence = &self.running[&key];
+        let outputs = sequence.outputs(start, rows);
+        let tokens = sequence.history[start..start + rows].iter().map(|token| TokenId(*token));
+        let batch = Batch {
+            tokens: tokens.collect(),
+            spans: vec![self.span(sequence, start, rows)],
+            outputs: outputs.clone(),
+        };
+        self.parked = Some(Parked { owner: key, start, rows, outputs, layers: 0, cost: None });
+        batch
+    }
+
+    /// How many layers of the parked chunk to run before looking around again; 0 for none.
+    pub fn layers(&mut self) -> usize {
+        let Some(parked) = &self.parked else { return 0 };
+        let left = self.layers - parked.layers;
+        self.pace.layers(self.turn, parked.rows, parked.cost, left)
+    }
+
+    fn span(&self, sequence: &Sequence, start: usize, len: usize) -> Span {
+        let pages = sequence.table.pages();
+        let mut written = pages[start / PAGE..(start + len).div_ceil(PAGE)].iter();
+        assert!(
+            written.all(|page| self.pages.uses(*page) == 1),
+            "nobody else uses what is written"
+        );
+        Span { start, len, pages: pages.to_vec() }
+    }
+}

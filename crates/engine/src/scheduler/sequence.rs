@@ -1,0 +1,177 @@
+//! A sequence: one choice of a request, from the queue to its ending.
+//!
+//! ```text
+//! history   prompt and answer                          [ computed ........ | remaining ]
+//! table     pages of what is computed                  one remaining: a row of every step
+//!                                                      more: a chunk of a prompt
+//! ```
+//! A preempted sequence gives its table back and keeps its history; what it computes again has the
+//! same bits, and so has everything that follows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qwire_model::{Poison, TokenId};
+
+use super::repetition::Repetition;
+use crate::constraint::{Allowed, Constraint, Mask};
+use crate::event::{Delivery, Event, Fault, Sampled, Usage};
+use crate::pages::Table;
+use crate::request::{Pooling, Report, RequestId, Salt};
+use crate::sampler::{self, Sampler, logprob, top_logprobs};
+
+/// Who goes first: the lower key. It never changes, so whoever has the lowest always gets on, and
+/// everybody has the lowest in the end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Key {
+    /// When it came, and the patience of its class.
+    pub due: Duration,
+    /// Counts sequences.
+    pub serial: u64,
+}
+
+/// What the choices of a request have in common.
+#[derive(Debug)]
+pub struct Ask {
+    pub id: RequestId,
+    pub prompt: usize, // tokens
+    pub max_tokens: usize,
+    pub ends: Vec<TokenId>,
+    pub top_logprobs: usize,
+    pub salt: Salt,
+    pub guard_repetition: bool,
+    pub arrived: Duration,
+}
+
+/// One choice under way.
+pub struct Sequence {
+    pub key: Key,
+    /// The lowest key of those who wait for what it computes.
+    pub urged: Key,
+    pub ask: Arc<Ask>,
+    pub choice: usize,
+    pub history: Vec<u32>,
+    pub table: Table,
+    pub sampler: Sampler,
+    pub constraint: Option<Box<dyn Constraint>>,
+    pub report: Report,
+    /// Positions of the prompt that the report has seen.
+    pub reported: usize,
+    pub pooled: Vec<f64>, // [hidden], the sum
+    pub repetition: Repetition,
+    /// What was cached when it first started.
+    pub cached: Option<usize>,
+    pub latest_token: Option<Duration>,
+}
+
+impl Sequence {
+    /// Tokens whose positions are not computed.
+    pub fn remaining(&self) -> usize {
+        self.history.len() - self.table.len()
+    }
+
+    /// Whether its next position is a row of a step, not a chunk.
+    pub fn is_decoding(&self) -> bool {
+        self.remaining() == 1 && self.report == Report::Nothing
+    }
+
+    /// Whether tokens are wanted once the prompt is read.
+    pub fn samples(&self) -> bool {
+        self.ask.max_tokens > 0 && !matches!(self.report, Report::Embedding(_))
+    }
+
+    /// How much of its history may come from the cache: the last position gives logits, and a
+    /// report sees each position it has not seen.
+    pub fn reusable(&self) -> &[u32] {
+        let len = self.history.len() - 1;
+        let len = if self.report.reads_all() { len.min(self.reported) } else { len };
+        &self.history[..len]
+    }
+
+    /// Whether the report wants to see a position.
+    pub fn reads(&self, position: usize) -> bool {
+        match self.report {
+            Report::Nothing => false,
+            Report::Logprobs(_) => position >= self.reported && position + 1 < self.ask.prompt,
+            Report::Embedding(Pooling::Mean) => position >= self.reported,
+            Report::Embedding(Pooling::Last) => position + 1 == self.history.len(),
+        }
+    }
+
+    /// Rows of a chunk whose outputs are needed.
+    pub fn outputs(&self, start: usize, rows: usize) -> Vec<usize> {
+        let draws = |position: usize| position + 1 == self.history.len() && self.samples();
+        let needed = |row: &usize| self.reads(start + row) || draws(start + row);
+        (0..rows).filter(needed).collect()
+    }
+
+    /// Scores the token of the prompt after `position`.
+    pub fn score(&self, position: usize, tops: usize, logits: &[f32]) -> Result<Sampled, Fault> {
+        let token = self.history[position + 1];
+        let logprob = logprob(logits, token).map_err(Fault::Logits)?;
+        Ok(Sampled { token: TokenId(token), logprob, top: top(logits, tops) })
+    }
+
+    /// Takes a row of the final norm into the embedding.
+    pub fn pool(&mut self, row: &[f32]) {
+        self.pooled.resize(row.len(), 0.0);
+        self.pooled.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+    }
+
+    /// The embedding of everything pooled.
+    pub fn embedding(&self) -> Vec<f32> {
+        let rows = match self.report {
+            Report::Embedding(Pooling::Mean) => self.ask.prompt as f64,
+            _ => 1.0,
+        };
+        self.pooled.iter().map(|sum| (sum / rows) as f32).collect()
+    }
+
+    /// Chooses the token that follows the history. The constraint has gone on after it.
+    pub fn draw(&mut self, logits: &[f32], mask: &mut Mask) -> Result<Sampled, Fault> {
+        let mut allowed = Allowed::Everything;
+        if let Some(constraint) = &mut self.constraint {
+            mask.clear();
+            allowed = constraint.allowed(mask).map_err(Fault::Constraint)?;
+        }
+        let masked = allowed == Allowed::Mask;
+        let position = self.history.len() as u64;
+        let mask = masked.then_some(&*mask);
+        let choice = self.sampler.sample(logits, &self.history, position, mask);
+        let choice = choice.map_err(|poison| match poison {
+            sampler::Poison::Empty if masked => Fault::Constraint("no token is allowed".into()),
+            poison => Fault::Logits(poison),
+        })?;
+        let token = TokenId(choice.token);
+        if let Some(constraint) =
+            self.constraint.as_mut().filter(|_| !self.ask.ends.contains(&token))
+        {
+            constraint.advance(token).map_err(Fault::Constraint)?;
+        }
+        Ok(Sampled { token, logprob: choice.logprob, top: top(logits, self.ask.top_logprobs) })
+    }
+
+    /// An event of this choice.
+    pub fn event(&self, event: Event) -> Delivery {
+        Delivery { request: self.ask.id, choice: self.choice, event }
+    }
+
+    /// What it took so far.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.ask.prompt,
+            cached_tokens: self.cached.unwrap_or(0),
+            answer_tokens: self.history.len() - self.ask.prompt,
+        }
+    }
+}
+
+fn top(logits: &[f32], n: usize) -> Vec<(TokenId, f32)> {
+    let top = top_logprobs(logits, n).into_iter();
+    top.map(|(token, logprob)| (TokenId(token), logprob)).collect()
+}
+
+/// The first fault of these rows.
+pub fn first_fault(faults: &[Poison], rows: std::ops::Range<usize>) -> Option<Fault> {
+    faults.iter().find(|poison| rows.contains(&poison.row)).map(|poison| Fault::Model(*poison))
+}

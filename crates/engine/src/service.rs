@@ -1,0 +1,350 @@
+//! The service: the thread that owns the engine, and the only way to it from others.
+//!
+//! ```text
+//! submit ─► inbox (bounded) ─► engine's thread: orders ─ turn ─ orders ─ turn ..
+//! sink   ◄──────────────────── events, one after the other
+//! ```
+//! A sink takes events at once and never waits: it may be a closure around any unbounded channel,
+//! whose length `max_tokens` bounds, so that a slow reader costs memory and nobody's time. A sink
+//! that returns false, and a handle that is dropped, cancel their request.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use qwire_model::Runner;
+
+use crate::engine::Engine;
+use crate::event::{Delivery, Event, Fault};
+use crate::request::{Bounds, Refusal, Request, RequestId, Settings};
+use crate::scheduler::{Scheduler, guarded};
+use crate::stats::Stats;
+
+/// Two panics of the runner within this time are not an accident.
+const ACCIDENT: Duration = Duration::from_mins(1);
+
+/// Takes (choice, event); false cancels the request.
+pub type Sink = Box<dyn FnMut(usize, Event) -> bool + Send>;
+
+/// Whether the engine can be trusted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Health {
+    /// Yes.
+    #[default]
+    Sound,
+    /// The runner panicked twice within a minute, or the engine itself did: end the process.
+    Broken,
+}
+
+/// An engine on its own thread.
+pub struct Service {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    bounds: Bounds,
+    waiting: usize,
+    ids: AtomicU64,
+}
+
+/// A request under way; it is cancelled when this is dropped.
+pub struct Handle {
+    id: RequestId,
+    shared: Arc<Shared>,
+}
+
+/// A request under way with its events, for callers that wait on a thread of their own.
+pub struct Answer {
+    /// Cancels it when dropped.
+    pub handle: Handle,
+    /// (choice, event)
+    pub events: Receiver<(usize, Event)>,
+}
+
+struct Shared {
+    epoch: Instant,
+    inbox: Mutex<Inbox>,
+    /// Orders have come, or the service ends.
+    wake: Condvar,
+    /// The thread has ended.
+    over: Condvar,
+    glance: Mutex<(Stats, Health)>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    orders: Vec<Order>,
+    /// Answers that wait, those among the orders included.
+    waiting: usize,
+    /// When the service ends, whatever is left.
+    end: Option<Duration>,
+    over: bool,
+}
+
+/// What is asked between two turns.
+type Question = Box<dyn FnOnce(&mut Scheduler, Duration) + Send>;
+
+enum Order {
+    Submit(RequestId, Request, Sink, Duration),
+    Cancel(RequestId),
+    Ask(Question),
+}
+
+impl Service {
+    /// Starts the thread.
+    pub fn start(runner: Box<dyn Runner>, settings: Settings) -> std::io::Result<Self> {
+        let engine = Engine::new(runner, settings);
+        let shared = Arc::new(Shared {
+            epoch: Instant::now(),
+            inbox: Mutex::default(),
+            wake: Condvar::new(),
+            over: Condvar::new(),
+            glance: Mutex::new((engine.scheduler().stats(), Health::Sound)),
+        });
+        let bounds = engine.scheduler().bounds();
+        let desk = Desk { shared: shared.clone(), sinks: HashMap::new(), crash: None };
+        let thread = std::thread::Builder::new().name("qwire-engine".into());
+        let thread = thread.spawn(move || desk.serve(engine))?;
+        let ids = AtomicU64::new(0);
+        Ok(Self { shared, thread: Some(thread), bounds, waiting: settings.waiting, ids })
+    }
+
+    /// What requests are accepted.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Queues a request, or refuses it at once. Each choice hears of exactly one ending.
+    pub fn submit(&self, request: Request, sink: Sink) -> Result<Handle, Refusal> {
+        self.bounds.check(&request)?;
+        let id = RequestId(self.ids.fetch_add(1, Ordering::Relaxed));
+        let mut inbox = self.shared.inbox();
+        if inbox.end.is_some() {
+            return Err(Refusal::Draining);
+        }
+        let (waiting, choices) = (inbox.waiting, request.choices.len());
+        if waiting + choices > self.waiting {
+            return Err(Refusal::Full { waiting });
+        }
+        inbox.waiting += choices;
+        inbox.orders.push(Order::Submit(id, request, sink, self.shared.epoch.elapsed()));
+        drop(inbox);
+        self.shared.wake.notify_all();
+        Ok(Handle { id, shared: self.shared.clone() })
+    }
+
+    /// Queues a request whose events are read from a channel.
+    pub fn answer(&self, request: Request) -> Result<Answer, Refusal> {
+        let (sender, events) = mpsc::channel();
+        let sink = move |choice, event| sender.send((choice, event)).is_ok();
+        let handle = self.submit(request, Box::new(sink))?;
+        Ok(Answer { handle, events })
+    }
+
+    /// Cancels by id.
+    pub fn cancel(&self, id: RequestId) {
+        self.shared.order(Order::Cancel(id));
+    }
+
+    /// Asks the scheduler something between two turns; none once the service is over.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Scheduler, Duration) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, answer) = mpsc::sync_channel(1);
+        self.shared.order(Order::Ask(Box::new(move |scheduler, now| {
+            // Whoever asked may have left.
+            let _ = sender.send(question(scheduler, now));
+        })));
+        answer.recv().ok()
+    }
+
+    /// The latest figures; it never waits for the engine.
+    pub fn stats(&self) -> Stats {
+        self.shared.glance().0.clone()
+    }
+
+    /// The latest health.
+    pub fn health(&self) -> Health {
+        self.shared.glance().1
+    }
+
+    /// Accepts nothing more and waits until everything has ended; what has not by then fails with
+    /// [`Fault::Shutdown`].
+    pub fn drain(&self, patience: Duration) {
+        let mut inbox = self.shared.inbox();
+        let end = self.shared.epoch.elapsed() + patience;
+        inbox.end = Some(inbox.end.map_or(end, |earlier| earlier.min(end)));
+        self.shared.wake.notify_all();
+        while !inbox.over {
+            inbox = self.shared.over.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.drain(Duration::ZERO);
+        if let Some(thread) = self.thread.take() {
+            // It catches its own panics.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Handle {
+    /// The request's name.
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.order(Order::Cancel(self.id));
+    }
+}
+
+impl Shared {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn glance(&self) -> MutexGuard<'_, (Stats, Health)> {
+        self.glance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn order(&self, order: Order) {
+        let mut inbox = self.inbox();
+        if !inbox.over {
+            inbox.orders.push(order);
+            drop(inbox);
+            self.wake.notify_all();
+        }
+    }
+}
+
+/// The thread's side.
+struct Desk {
+    shared: Arc<Shared>,
+    sinks: HashMap<RequestId, Line>,
+    /// When the runner panicked last.
+    crash: Option<Duration>,
+}
+
+/// Where a request's events go.
+struct Line {
+    sink: Sink,
+    /// Choices whose ending has not come.
+    open: Vec<usize>,
+}
+
+impl Desk {
+    fn serve(mut self, mut engine: Engine) {
+        let served = guarded(|| {
+            while self.take_orders(&mut engine) {
+                self.turn(&mut engine);
+            }
+        });
+        let fault = served.err().unwrap_or(Fault::Shutdown);
+        if fault != Fault::Shutdown {
+            self.shared.glance().1 = Health::Broken;
+        }
+        for (_, mut line) in self.sinks.drain() {
+            for choice in line.open {
+                (line.sink)(choice, Event::Failed(fault.clone()));
+            }
+        }
+        let mut inbox = self.shared.inbox();
+        inbox.end = Some(Duration::ZERO);
+        inbox.over = true;
+        let late = std::mem::take(&mut inbox.orders);
+        drop(inbox);
+        self.shared.over.notify_all();
+        for order in late {
+            if let Order::Submit(_, request, mut sink, _) = order {
+                for choice in 0..request.choices.len() {
+                    sink(choice, Event::Failed(fault.clone()));
+                }
+            }
+        }
+    }
+
+    /// Follows what was ordered since the last turn, and waits for more if there is nothing to do.
+    /// False when it is time to end.
+    fn take_orders(&mut self, engine: &mut Engine) -> bool {
+        let shared = self.shared.clone();
+        let mut inbox = shared.inbox();
+        while engine.scheduler().is_idle() && inbox.orders.is_empty() && inbox.end.is_none() {
+            inbox = shared.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        }
+        let orders = std::mem::take(&mut inbox.orders);
+        let new = |order: &Order| match order {
+            Order::Submit(_, request, ..) => request.choices.len(),
+            _ => 0,
+        };
+        inbox.waiting = engine.scheduler().waiting() + orders.iter().map(new).sum::<usize>();
+        let end = inbox.end;
+        drop(inbox);
+        orders.into_iter().for_each(|order| self.follow(engine, order));
+        let now = self.shared.epoch.elapsed();
+        let over = end.is_some_and(|end| engine.scheduler().is_idle() || now >= end);
+        !over
+    }
+
+    fn follow(&mut self, engine: &mut Engine, order: Order) {
+        let now = self.shared.epoch.elapsed();
+        match order {
+            Order::Submit(id, request, sink, arrived) => {
+                let open: Vec<usize> = (0..request.choices.len()).collect();
+                let mut line = Line { sink, open };
+                match engine.submit(id, request, arrived) {
+                    Ok(()) => drop(self.sinks.insert(id, line)),
+                    // The bounds were checked; only an end may have come in between.
+                    Err(_) => line.open.into_iter().for_each(|choice| {
+                        (line.sink)(choice, Event::Failed(Fault::Shutdown));
+                    }),
+                }
+            }
+            Order::Cancel(id) => engine.scheduler_mut().cancel(id, now),
+            // Whoever asked a question that panics gets no answer.
+            Order::Ask(question) => drop(guarded(|| question(engine.scheduler_mut(), now))),
+        }
+    }
+
+    fn turn(&mut self, engine: &mut Engine) {
+        let (shared, sinks) = (self.shared.clone(), &mut self.sinks);
+        let crashes = engine.scheduler().crashes();
+        let mut left = Vec::new();
+        engine.turn(&|| shared.epoch.elapsed(), &mut |delivery| {
+            left.extend(deliver(sinks, delivery));
+        });
+        let now = shared.epoch.elapsed();
+        left.into_iter().for_each(|id| engine.scheduler_mut().cancel(id, now));
+        let mut glance = shared.glance();
+        if engine.scheduler().crashes() > crashes {
+            let last = self.crash.replace(now);
+            let again = last.is_some_and(|last| now.saturating_sub(last) < ACCIDENT);
+            glance.1 = if again { Health::Broken } else { glance.1 };
+        }
+        glance.0 = engine.scheduler().stats();
+    }
+}
+
+/// Hands an event on; the request if nobody takes it any more.
+fn deliver(sinks: &mut HashMap<RequestId, Line>, delivery: Delivery) -> Option<RequestId> {
+    let Delivery { request, choice, event } = delivery;
+    let line = sinks.get_mut(&request)?;
+    let ending = event.is_ending();
+    // A sink that panics takes nothing more, and nobody else along.
+    let taken = guarded(|| (line.sink)(choice, event)).unwrap_or(false);
+    if ending {
+        line.open.retain(|open| *open != choice);
+        if line.open.is_empty() {
+            sinks.remove(&request);
+        }
+        return None;
+    }
+    (!taken).then_some(request)
+}

@@ -1,0 +1,202 @@
+//! The service from other threads: events, cancels, slow readers, faults, and the end.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use qwire_engine::toy::Toy;
+use qwire_engine::{
+    Answer, Choice, Event, Fault, Finish, Health, Refusal, Request, Sampling, Service, Settings,
+};
+use qwire_model::{Batch, Limits, PageId, Poison, Runner, TokenId};
+
+const VOCAB: usize = 50;
+
+/// A toy whose steps take real time, and that panics on one token.
+struct Slow {
+    toy: Toy,
+    pause: Duration,
+}
+
+const FATAL: TokenId = TokenId(49);
+
+impl Runner for Slow {
+    fn vocab(&self) -> usize {
+        self.toy.vocab()
+    }
+
+    fn layers(&self) -> usize {
+        self.toy.layers()
+    }
+
+    fn limits(&self) -> Limits {
+        self.toy.limits()
+    }
+
+    fn step(&mut self, batch: &Batch) -> Vec<Poison> {
+        std::thread::sleep(self.pause);
+        self.toy.step(batch)
+    }
+
+    fn park(&mut self, batch: Batch) {
+        assert!(!batch.tokens.contains(&FATAL), "provoked");
+        self.toy.park(batch);
+    }
+
+    fn advance(&mut self, layers: usize) -> Option<Vec<Poison>> {
+        std::thread::sleep(self.pause);
+        self.toy.advance(layers)
+    }
+
+    fn logits(&mut self, outputs: Range<usize>) -> &[f32] {
+        self.toy.logits(outputs)
+    }
+
+    fn hidden(&self, outputs: Range<usize>) -> Vec<f32> {
+        self.toy.hidden(outputs)
+    }
+
+    fn copy_page(&mut self, from: PageId, to: PageId) {
+        self.toy.copy_page(from, to);
+    }
+}
+
+fn service(pause_us: u64, waiting: usize) -> Service {
+    let pause = Duration::from_micros(pause_us);
+    let runner = Slow { toy: Toy::new(VOCAB, 4, (64, 8, 64)), pause };
+    let settings = Settings { waiting, ..Settings::default() };
+    Service::start(Box::new(runner), settings).expect("a thread starts")
+}
+
+fn request(seed: u32, len: u32, max_tokens: usize) -> Request {
+    let token = |at: u32| TokenId((at * at * 7 + seed * 31 + at / 9) % FATAL.0);
+    Request {
+        prompt: (0..len).map(token).collect(),
+        choices: vec![Choice::plain(Sampling::default())],
+        max_tokens,
+        ..Request::default()
+    }
+}
+
+/// Reads an answer to its end.
+fn read(answer: &Answer) -> (Vec<u32>, Event) {
+    let mut tokens = Vec::new();
+    loop {
+        match answer.events.recv().expect("an ending comes first").1 {
+            Event::Token(sampled) => tokens.push(sampled.token.0),
+            event if event.is_ending() => return (tokens, event),
+            _ => {}
+        }
+    }
+}
+
+fn finish(event: &Event) -> Option<Finish> {
+    match event {
+        Event::Finished { finish, .. } => Some(*finish),
+        _ => None,
+    }
+}
+
+#[test]
+fn many_threads_get_what_each_gets_alone() {
+    let service = Arc::new(service(0, 256));
+    let alone: Vec<_> =
+        (0..8).map(|seed| read(&service.answer(request(seed, 90, 30)).unwrap())).collect();
+    let threads: Vec<_> = (0..32_u32)
+        .map(|i| {
+            let (service, expected) = (service.clone(), alone[i as usize % 8].0.clone());
+            std::thread::spawn(move || {
+                let answer = service.answer(request(i % 8, 90, 30)).expect("accepted");
+                assert_eq!(read(&answer).0, expected);
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("the same tokens"));
+    let stats = service.stats();
+    assert_eq!((stats.counters.exhausted, stats.running, stats.waiting), (40, 0, 0));
+    assert!(stats.counters.hit_ratio() > 0.5);
+}
+
+#[test]
+fn dropping_the_handle_cancels() {
+    let service = service(300, 256);
+    let long = service.answer(request(1, 60, 100_000)).unwrap();
+    let (sender, events) = mpsc::channel();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = taken.clone();
+    let sink = move |_, event: Event| {
+        let ending = event.is_ending();
+        sender.send(event).expect("the test listens");
+        // Takes five events and then no more.
+        ending || count.fetch_add(1, Ordering::Relaxed) < 5
+    };
+    let refusing = service.submit(request(2, 60, 100_000), Box::new(sink)).unwrap();
+    let last = events.iter().last().expect("events");
+    assert_eq!(finish(&last), Some(Finish::Cancelled));
+    assert!(taken.load(Ordering::Relaxed) < 9, "it ends within a step or two");
+    drop(refusing);
+    let Answer { handle, events } = long;
+    drop(handle);
+    let last = events.iter().last().expect("events").1;
+    assert_eq!(finish(&last), Some(Finish::Cancelled));
+    let stats = service.ask(|scheduler, _| scheduler.stats()).unwrap();
+    assert_eq!((stats.running, stats.kv_use()), (0, 0.0));
+}
+
+#[test]
+fn the_queue_is_bounded_and_nobody_waits_to_hear_so() {
+    let service = service(2000, 4);
+    let mut kept = Vec::new();
+    let started = Instant::now();
+    let refused = (0..100).find_map(|seed| match service.answer(request(seed, 60, 1000)) {
+        Ok(answer) => {
+            kept.push(answer);
+            None
+        }
+        Err(refusal) => Some(refusal),
+    });
+    assert_eq!(refused, Some(Refusal::Full { waiting: 4 }));
+    assert!(started.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
+fn a_reader_that_does_not_read_stops_nobody() {
+    let service = service(0, 256);
+    let asleep = service.answer(request(1, 60, 1900)).unwrap();
+    let awake = read(&service.answer(request(2, 60, 1900)).unwrap());
+    assert_eq!(awake.0.len(), 1900);
+    let late = read(&asleep);
+    assert_eq!((late.0.len(), finish(&late.1)), (1900, Some(Finish::Length)));
+}
+
+#[test]
+fn a_drain_lets_answers_end_until_its_time_is_over() {
+    let service = service(100, 256);
+    let short = service.answer(request(1, 60, 20)).unwrap();
+    service.drain(Duration::from_mins(1));
+    assert_eq!(finish(&read(&short).1), Some(Finish::Length));
+    assert!(matches!(service.answer(request(1, 9, 1)), Err(Refusal::Draining)));
+    let service = self::service(1000, 256);
+    let long = service.answer(request(1, 60, 1_000_000)).unwrap();
+    service.drain(Duration::from_millis(50));
+    assert_eq!(read(&long).1, Event::Failed(Fault::Shutdown));
+    assert!(service.ask(|_, _| ()).is_none());
+}
+
+#[test]
+fn a_panic_ends_whose_rows_it_had_and_two_in_a_minute_are_a_pattern() {
+    let service = service(200, 256);
+    let (alone, _) = read(&service.answer(request(1, 60, 300)).unwrap());
+    for (crashes, health) in [(1, Health::Sound), (2, Health::Broken)] {
+        let other = service.answer(request(1, 60, 300)).unwrap();
+        let mut fatal = request(2, 60, 5);
+        fatal.prompt[30] = FATAL;
+        let fatal = service.answer(fatal).unwrap();
+        assert!(matches!(read(&fatal).1, Event::Failed(Fault::Panic(_))));
+        assert_eq!(read(&other).0, alone, "the others go on");
+        assert_eq!((service.stats().counters.crashes, service.health()), (crashes, health));
+    }
+    assert!(service.ask(|_, _| panic!("provoked")).is_none());
+    assert!(service.ask(|scheduler, _| scheduler.audit()).expect("it lives").is_ok());
+}

@@ -1,0 +1,333 @@
+//! What serving promises, each in a small scene in model time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use qwire_engine::toy::{Clock, Toy};
+use qwire_engine::{
+    Allowed, Choice, Class, Constraint, Engine, Event, Finish, Mask, Miss, Refusal, Request,
+    RequestId, Salt, Sampling, Settings,
+};
+use qwire_model::TokenId;
+
+const VOCAB: usize = 50;
+const LAYERS: usize = 6;
+
+/// An engine on a toy, and everything that was heard with its time.
+struct Scene {
+    engine: Engine,
+    clock: Clock,
+    heard: BTreeMap<(u64, usize), Vec<(Duration, Event)>>,
+}
+
+impl Scene {
+    fn new(pages: usize, settings: Settings) -> Self {
+        let clock = Clock::default();
+        let mut toy = Toy::new(VOCAB, LAYERS, (512, 64, pages));
+        toy.cost = (Duration::from_millis(2), Duration::from_micros(50));
+        toy.clock = clock.clone();
+        let engine = Engine::new(Box::new(toy), settings);
+        Self { engine, clock, heard: BTreeMap::new() }
+    }
+
+    fn ask(&mut self, id: u64, request: Request) {
+        let asked = self.engine.submit(RequestId(id), request, self.clock.now());
+        asked.expect("it is accepted");
+    }
+
+    fn turn(&mut self) -> bool {
+        let (clock, heard) = (self.clock.clone(), &mut self.heard);
+        let worked = self.engine.turn(&|| clock.now(), &mut |delivery| {
+            let key = (delivery.request.0, delivery.choice);
+            heard.entry(key).or_default().push((clock.now(), delivery.event));
+        });
+        self.engine.scheduler().audit().expect("pages are conserved");
+        worked
+    }
+
+    fn finish(&mut self) {
+        while self.turn() {}
+    }
+
+    fn cancel(&mut self, id: u64) {
+        self.engine.scheduler_mut().cancel(RequestId(id), self.clock.now());
+    }
+
+    fn tokens(&self, id: u64, choice: usize) -> Vec<u32> {
+        let token = |(_, event): &(Duration, Event)| match event {
+            Event::Token(sampled) => Some(sampled.token.0),
+            _ => None,
+        };
+        self.heard[&(id, choice)].iter().filter_map(token).collect()
+    }
+
+    /// When each token came.
+    fn times(&self, id: u64) -> Vec<Duration> {
+        let tokens = self.heard[&(id, 0)].iter().filter(|(_, e)| matches!(e, Event::Token(_)));
+        tokens.map(|(time, _)| *time).collect()
+    }
+
+    fn cached(&self, id: u64, choice: usize) -> usize {
+        match self.heard[&(id, choice)].first() {
+            Some((_, Event::Started { cached_tokens })) => *cached_tokens,
+            first => panic!("not started: {first:?}"),
+        }
+    }
+
+    fn ending(&self, id: u64) -> Option<Finish> {
+        match self.heard.get(&(id, 0))?.last()?.1 {
+            Event::Finished { finish, .. } => Some(finish),
+            _ => None,
+        }
+    }
+
+    fn computed(&self) -> u64 {
+        self.engine.scheduler().stats().counters.computed
+    }
+}
+
+fn prompt(seed: u32, len: u32) -> Vec<TokenId> {
+    (0..len)
+        .map(|at| TokenId((at * at * 7 + at * 13 + seed * 31 + at / 9) % VOCAB as u32))
+        .collect()
+}
+
+fn request(prompt: Vec<TokenId>, max_tokens: usize) -> Request {
+    let choices = vec![Choice::plain(Sampling::default())];
+    Request { prompt, choices, max_tokens, ..Request::default() }
+}
+
+/// The answer of a request that is alone.
+fn alone(request: Request) -> Vec<u32> {
+    let mut scene = Scene::new(64, Settings::default());
+    scene.ask(0, request);
+    scene.finish();
+    scene.tokens(0, 0)
+}
+
+#[test]
+fn a_long_prompt_at_most_doubles_the_others_gaps() {
+    for streams in [1, 3, 8] {
+        let mut scene = Scene::new(200, Settings::default());
+        for id in 0..streams {
+            scene.ask(id, request(prompt(id as u32, 20), 400));
+        }
+        while (0..streams)
+            .any(|id| !scene.heard.contains_key(&(id, 0)) || scene.times(id).len() < 20)
+        {
+            scene.turn();
+        }
+        let gap = |times: &[Duration]| {
+            times.windows(2).map(|w| w[1].saturating_sub(w[0])).max().expect("two")
+        };
+        let quiet = gap(&scene.times(0)[10..]);
+        let before = scene.times(0).len();
+        scene.ask(99, request(prompt(77, 3000), 1));
+        while scene.ending(99).is_none() {
+            assert!(scene.turn());
+        }
+        assert!(scene.times(0).len() > before + 20, "streams go on meanwhile");
+        for id in 0..streams {
+            let beside = gap(&scene.times(id)[before - 1..]);
+            assert!(beside <= 2 * quiet, "{streams} streams: {beside:?}, {quiet:?} without");
+        }
+        let share = scene.times(0).len() - before;
+        assert!(share < 400, "the prompt takes what it may: {share} tokens meanwhile");
+    }
+}
+
+#[test]
+fn the_second_turn_computes_only_what_it_adds() {
+    let mut scene = Scene::new(200, Settings::default());
+    let first = prompt(1, 4000);
+    scene.ask(0, request(first.clone(), 10));
+    scene.finish();
+    scene.ask(1, request(prompt(2, 500), 10));
+    scene.finish();
+    let mut second = first;
+    second.extend(scene.tokens(0, 0).iter().map(|token| TokenId(*token)));
+    let known = second.len() - 1; // the last token was told and never computed
+    second.extend(prompt(3, 30));
+    let before = scene.computed();
+    scene.ask(2, request(second.clone(), 1));
+    scene.finish();
+    assert_eq!(scene.cached(2, 0), known);
+    assert_eq!(scene.computed() - before, (second.len() - known) as u64);
+    assert_eq!(scene.tokens(2, 0), alone(request(second, 1)));
+}
+
+#[test]
+fn several_choices_compute_their_prompt_once() {
+    let mut scene = Scene::new(64, Settings::default());
+    let sampling = Sampling { temperature: 1.0, seed: 5, ..Sampling::default() };
+    let asked = |n| {
+        let choices = Choice::several(&sampling, n);
+        Request { choices, ..request(prompt(1, 300), 6) }
+    };
+    scene.ask(0, asked(4));
+    scene.finish();
+    let positions = 300 + 5 + 3 * (1 + 5);
+    assert_eq!(scene.computed(), positions);
+    assert_eq!(scene.tokens(0, 0), alone(asked(1)), "the first choice is that of n = 1");
+    let all: Vec<_> = (0..4).map(|choice| scene.tokens(0, choice)).collect();
+    assert!(all.iter().skip(1).all(|tokens| *tokens != all[0]), "{all:?}");
+}
+
+#[test]
+fn a_retry_attaches_to_the_prompt_that_is_being_read() {
+    let mut scene = Scene::new(64, Settings::default());
+    scene.ask(0, request(prompt(1, 1000), 5));
+    scene.turn();
+    scene.ask(1, request(prompt(1, 1000), 5));
+    scene.cancel(0);
+    scene.finish();
+    assert_eq!(scene.ending(0), Some(Finish::Cancelled));
+    assert_eq!(scene.computed(), 1000 + 4, "nothing was computed twice");
+    assert_eq!(scene.engine.scheduler().stats().counters.handed_over, 1);
+    assert_eq!(scene.tokens(1, 0), alone(request(prompt(1, 1000), 5)));
+}
+
+#[test]
+fn a_cancelled_prompt_stops_at_once_and_what_was_read_stays() {
+    let mut scene = Scene::new(64, Settings::default());
+    scene.ask(0, request(prompt(1, 2000), 5));
+    while scene.computed() < 1000 {
+        scene.turn();
+    }
+    let (asked, done) = (scene.clock.now(), scene.computed());
+    scene.cancel(0);
+    assert!(!scene.turn(), "nothing is left to do");
+    assert_eq!((scene.clock.now(), scene.computed()), (asked, done));
+    scene.ask(1, request(prompt(1, 2000), 5));
+    scene.finish();
+    assert_eq!(scene.cached(1, 0), done as usize / 64 * 64 + done as usize % 64);
+}
+
+#[test]
+fn an_urgent_request_goes_first_and_no_class_starves() {
+    let settings = Settings { running: 2, ..Settings::default() };
+    let mut scene = Scene::new(64, settings);
+    let of = |class, seed| Request { class, ..request(prompt(seed, 100), 10) };
+    scene.ask(0, of(Class::Background, 0));
+    scene.ask(1, of(Class::Normal, 1));
+    scene.ask(2, of(Class::Interactive, 2));
+    scene.ask(3, of(Class::Interactive, 3));
+    scene.finish();
+    let start = |id| scene.heard[&(id, 0)][0].0;
+    assert!(start(2) <= start(3) && start(3) <= start(1) && start(1) <= start(0));
+
+    // Interactive requests without end: more of them than can be served.
+    let mut scene = Scene::new(64, settings);
+    scene.ask(0, of(Class::Background, 0));
+    let mut id = 1;
+    while scene.ending(0).is_none() {
+        while scene.engine.scheduler().waiting() < 8 {
+            scene.ask(id, of(Class::Interactive, id as u32));
+            id += 1;
+        }
+        assert!(scene.turn());
+    }
+    let took = scene.clock.now();
+    assert!(took > settings.patience[2] && took < settings.patience[2] + Duration::from_secs(5));
+}
+
+#[test]
+fn a_short_prompt_does_not_wait_for_a_long_one() {
+    let mut scene = Scene::new(400, Settings::default());
+    scene.ask(0, request(prompt(0, 600), 1));
+    scene.finish();
+    scene.ask(1, request(prompt(1, 20_000), 1));
+    for _ in 0..3 {
+        scene.turn();
+    }
+    let asked = scene.clock.now();
+    scene.ask(2, request(prompt(2, 100), 1));
+    scene.finish();
+    let (short, long) = (scene.times(2)[0], scene.times(1)[0]);
+    assert!(short < asked + Duration::from_millis(500) && short < long, "{short:?}, {long:?}");
+}
+
+#[test]
+fn too_few_pages_cost_time_and_no_bits() {
+    let mut scene = Scene::new(9, Settings::default());
+    let asked = |id: u32| request(prompt(id, 150), 120);
+    for id in 0..5 {
+        scene.ask(u64::from(id), asked(id));
+    }
+    scene.finish();
+    assert!(scene.engine.scheduler().stats().counters.preempted > 0);
+    for id in 0..5 {
+        assert_eq!(scene.tokens(u64::from(id), 0), alone(asked(id)), "request {id}");
+    }
+}
+
+#[test]
+fn tenants_share_nothing() {
+    let mut scene = Scene::new(64, Settings::default());
+    let of = |salt| Request { salt: Salt(salt), ..request(prompt(1, 300), 2) };
+    for (id, salt, cached) in [(0, 1, 0), (1, 2, 0), (2, 1, 299)] {
+        scene.ask(id, of(salt));
+        scene.finish();
+        assert_eq!(scene.cached(id, 0), cached, "request {id}");
+    }
+    let scheduler = scene.engine.scheduler();
+    let mut other = prompt(1, 300);
+    other[200] = TokenId(49);
+    let found = scheduler.explain(Salt(1), &other);
+    assert_eq!(found.cached_tokens, 200);
+    assert!(matches!(found.miss, Miss::Diverged { position: 200, .. }), "{found:?}");
+    assert_eq!(scheduler.explain(Salt(3), &other).miss, Miss::Unknown);
+    assert_eq!(scheduler.cache().len(), 2);
+}
+
+/// Allows one token only.
+struct Monotone(TokenId);
+
+impl Constraint for Monotone {
+    fn allowed(&mut self, mask: &mut Mask) -> Result<Allowed, String> {
+        mask.allow(self.0);
+        Ok(Allowed::Mask)
+    }
+
+    fn advance(&mut self, token: TokenId) -> Result<(), String> {
+        if token == self.0 { Ok(()) } else { Err(format!("{token:?} was not allowed")) }
+    }
+}
+
+#[test]
+fn an_answer_that_goes_round_ends() {
+    let mut scene = Scene::new(64, Settings::default());
+    let constraint = || Some(Box::new(Monotone(TokenId(7))) as Box<dyn Constraint>);
+    for (id, guard_repetition) in [(0, true), (1, false)] {
+        let choices = vec![Choice { constraint: constraint(), ..Choice::default() }];
+        scene.ask(id, Request { choices, guard_repetition, ..request(prompt(1, 10), 700) });
+    }
+    scene.finish();
+    assert_eq!((scene.ending(0), scene.tokens(0, 0)), (Some(Finish::Repetition), vec![7; 512]));
+    assert_eq!((scene.ending(1), scene.tokens(1, 0)), (Some(Finish::Length), vec![7; 700]));
+}
+
+#[test]
+fn what_can_never_be_served_is_refused_at_once() {
+    let settings = Settings { waiting: 3, ..Settings::default() };
+    let mut scene = Scene::new(4, settings);
+    let mut check = |request: Request, expected: &Refusal| {
+        let found = scene.engine.submit(RequestId(9), request, Duration::ZERO);
+        assert_eq!(found.as_ref(), Err(expected));
+    };
+    check(request(vec![], 1), &Refusal::Empty);
+    check(request(prompt(1, 257), 1), &Refusal::TooLong { tokens: 257, context: 256 });
+    check(request(vec![TokenId(50)], 1), &Refusal::Vocabulary { token: 50, vocab: VOCAB });
+    let many = Choice::several(&Sampling::default(), 4);
+    let asked = Request { choices: many, ..request(prompt(1, 9), 1) };
+    check(asked, &Refusal::Choices { found: 4, most: 3 });
+    let hot = Sampling { temperature: -1.0, ..Sampling::default() };
+    let asked = Request { choices: vec![Choice::plain(hot)], ..request(prompt(1, 9), 1) };
+    let found = scene.engine.submit(RequestId(9), asked, Duration::ZERO);
+    assert!(matches!(found, Err(Refusal::Sampling(_))), "{found:?}");
+    for id in 0..3 {
+        scene.ask(id, request(prompt(1, 9), 1));
+    }
+    let found = scene.engine.submit(RequestId(9), request(prompt(1, 9), 1), Duration::ZERO);
+    assert_eq!(found, Err(Refusal::Full { waiting: 3 }));
+}

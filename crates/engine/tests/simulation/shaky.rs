@@ -1,0 +1,127 @@
+//! A runner that breaks now and then: a toy that panics, or finds numbers that are not finite.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use qwire_engine::toy::Toy;
+use qwire_model::{Batch, Limits, PageId, Phase, Poison, Runner};
+
+/// Stands in the text of every panic that a world wants.
+pub const PROVOKED: &str = "provoked";
+
+/// What a turn took, as the runner saw it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub step: Option<Duration>,
+    /// The step before, in an earlier turn.
+    pub last_step: Option<Duration>,
+    /// Rows of a chunk that was parked.
+    pub parked: Option<usize>,
+    pub layers: usize,
+    pub advanced: Duration,
+}
+
+/// A toy behind chance.
+pub struct Shaky {
+    pub toy: Toy,
+    pub random: Random,
+    /// How rarely something breaks; 0 is never.
+    pub rarely: u64,
+    pub seen: Arc<Mutex<Seen>>,
+}
+
+impl Shaky {
+    fn breaks(&mut self) -> bool {
+        self.rarely > 0 && self.random.below(self.rarely) == 0
+    }
+
+    fn poison(&mut self, rows: usize) -> Vec<Poison> {
+        let broken = self.breaks();
+        let row = self.random.below(rows as u64) as usize;
+        let poison = Poison { row, layer: 0, phase: Phase::Qkv };
+        if broken { vec![poison] } else { Vec::new() }
+    }
+}
+
+impl Runner for Shaky {
+    fn vocab(&self) -> usize {
+        self.toy.vocab()
+    }
+
+    fn layers(&self) -> usize {
+        self.toy.layers()
+    }
+
+    fn limits(&self) -> Limits {
+        self.toy.limits()
+    }
+
+    fn step(&mut self, batch: &Batch) -> Vec<Poison> {
+        assert!(!self.breaks(), "{PROVOKED}");
+        let before = self.toy.clock.now();
+        self.toy.step(batch);
+        let took = self.toy.clock.now().saturating_sub(before);
+        self.seen.lock().unwrap().step = Some(took);
+        self.poison(batch.rows())
+    }
+
+    fn park(&mut self, batch: Batch) {
+        self.seen.lock().unwrap().parked = Some(batch.rows());
+        self.toy.park(batch);
+    }
+
+    fn advance(&mut self, layers: usize) -> Option<Vec<Poison>> {
+        assert!(!self.breaks(), "{PROVOKED}");
+        let before = self.toy.clock.now();
+        let ended = self.toy.advance(layers);
+        let mut seen = self.seen.lock().unwrap();
+        seen.layers += layers;
+        seen.advanced += self.toy.clock.now().saturating_sub(before);
+        drop(seen);
+        ended.map(|_| self.poison(1))
+    }
+
+    fn logits(&mut self, outputs: Range<usize>) -> &[f32] {
+        assert!(!self.breaks(), "{PROVOKED}");
+        self.toy.logits(outputs)
+    }
+
+    fn hidden(&self, outputs: Range<usize>) -> Vec<f32> {
+        self.toy.hidden(outputs)
+    }
+
+    fn copy_page(&mut self, from: PageId, to: PageId) {
+        self.toy.copy_page(from, to);
+    }
+}
+
+/// Random numbers from one seed.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    /// A number from start to end, both possible.
+    pub fn between(&mut self, start: u64, end: u64) -> u64 {
+        start + self.below(end - start + 1)
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.below(items.len() as u64) as usize]
+    }
+}
