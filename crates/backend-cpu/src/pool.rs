@@ -2,9 +2,10 @@
 //!
 //! A job is a number of tasks; the caller works too. Each worker has a range of neighbouring tasks,
 //! so that it reads memory in one stream, and takes from the far end of others' ranges once its
-//! own is empty. A job ends with its last task: a worker that the system gave no time is not waited for.
-//! Which worker takes a task never influences a result. Waiting spins for some microseconds, then
-//! sleeps. Buffers are handed out as disjoint pieces, so the code that computes holds no `unsafe`.
+//! own is empty. A job ends with its last task: a worker that the system gave no time is not waited
+//! for. Which worker takes a task never influences a result. Waiting spins for some microseconds,
+//! then sleeps. Buffers are handed out as disjoint pieces, so the code that computes holds no
+//! `unsafe`.
 #![allow(unsafe_code)] // lifetimes of a job's closure, disjoint pieces of a buffer, MXCSR
 
 use std::marker::PhantomData;

@@ -20,7 +20,7 @@ compiled! {
     /// e = exp(l - l_max), p = e / S * scale, S the lane sum by expert id over the chosen (or all).
     ///
     /// `choice`, [used], receives (expert, weight) by ascending id. False when a logit is NaN or a
-    /// weight is not finite: damaged weights must not pass as an expert that is merely never chosen.
+    /// weight is not finite: damaged weights must not pass as an expert that is never chosen.
     pub fn route(logits: &[f32], routing: Routing, choice: &mut [(u32, f32)]) -> bool
         = definition
 }
