@@ -5,6 +5,7 @@ use std::ops::Range;
 use qwire_kernels::activation::{self, Row};
 use qwire_kernels::tile::pack::Pack;
 use qwire_kernels::tile::{Acts, ROWS, Sums, TOKENS, next_tokens};
+use qwire_model::Role;
 
 /// The form of activations that a matrix reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +13,16 @@ pub(crate) enum Form {
     Float,
     Narrow,
     Wide,
+}
+
+impl Form {
+    /// The form that quantised weights in this role read.
+    pub(crate) fn of(role: Role) -> Self {
+        match role {
+            Role::IntoMixture | Role::Head => Self::Wide,
+            _ => Self::Narrow,
+        }
+    }
 }
 
 /// Rows of activations, and tiles of them.

@@ -76,17 +76,18 @@ impl Buffers {
     pub(crate) fn new(shape: &Shape, limits: Limits) -> Self {
         let (rows, pairs) = (limits.rows, limits.rows * shape.routing.used);
         let half = shape.rotation.dims / 2;
+        let added = Form::of(shape.into_stream());
         Self {
             rows: 0,
             x: vec![0.0; rows * shape.hidden],
             aside: vec![0.0; rows * shape.hidden],
             h: Activations::grouped(rows, pairs, shape.hidden, Form::Narrow, shape.experts),
             qkv: vec![0.0; rows * (shape.q_dim() + 2 * shape.kv_dim())],
-            a: Activations::new(rows, shape.q_dim(), Form::Wide, 1),
+            a: Activations::new(rows, shape.q_dim(), added, 1),
             router_logits: vec![0.0; rows * shape.experts],
             routes: vec![(0, 1.0); pairs],
             groups: Groups::new(shape.experts, pairs),
-            m: Activations::new(pairs, shape.ffn, Form::Wide, shape.experts),
+            m: Activations::new(pairs, shape.ffn, added, shape.experts),
             outputs: 0,
             last: Activations::new(limits.outputs, shape.hidden, Form::Wide, 1),
             logits: Vec::new(),

@@ -31,11 +31,7 @@ impl Matrix {
     pub(crate) fn new(weights: Weights, role: Role) -> Self {
         let router = role == Role::Router && weights.format.quantised;
         let format = if router { &FORMATS[0] } else { weights.format };
-        let form = match role {
-            _ if !format.quantised => Form::Float,
-            Role::IntoStream | Role::Head => Form::Wide,
-            _ => Form::Narrow,
-        };
+        let form = if format.quantised { Form::of(role) } else { Form::Float };
         let panel_bytes = format.layout.panel_bytes(weights.k);
         Self { weights, form, format, panels: None, panel_bytes }
     }

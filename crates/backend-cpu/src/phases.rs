@@ -333,9 +333,9 @@ impl Backend for Cpu {
         let bounds = Bounds { rows: &groups.bounds, columns: &columns };
         floor.pool.grid(&mut b.m.floats, ffn, bounds, |worker, group, _, rect| {
             let bench = &mut *floor.bench(worker);
-            let (expert, first) = (groups.experts[group], rect.columns.start / ROWS);
+            let (expert, first) = (groups.experts[group], rect.columns().start / ROWS);
             for tiles in together(first_tiles[group]..first_tiles[group + 1]) {
-                for (i, at) in (0..rect.columns.len()).step_by(ROWS).enumerate() {
+                for (i, at) in (0..rect.columns().len()).step_by(ROWS).enumerate() {
                     let panel = (expert, first + i);
                     layer.gate.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.gates);
                     layer.up.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.sums);
@@ -364,7 +364,7 @@ impl Backend for Cpu {
         let bounds = Bounds { rows: &[0, rows], columns: &columns };
         floor.pool.grid(&mut b.x, hidden, bounds, |worker, _, _, rect| {
             let Bench { sums, y, .. } = &mut *floor.bench(worker);
-            let (width, first) = (rect.columns.len(), rect.columns.start / ROWS);
+            let (width, first) = (rect.columns().len(), rect.columns().start / ROWS);
             y.clear();
             y.resize(rows * width, 0.0);
             for (group, expert) in groups.experts.iter().enumerate() {
@@ -507,9 +507,9 @@ fn attend<E: Element>(
         let (table, pages, position) = tiles.spans[tile];
         queries.clear();
         visible.clear();
-        for (i, row) in rect.rows.clone().enumerate() {
+        for (i, row) in rect.rows().enumerate() {
             let start = queries.len();
-            queries.extend_from_slice(&qkv[row * width..][rect.columns.clone()]);
+            queries.extend_from_slice(&qkv[row * width..][rect.columns()]);
             for head in queries[start..].chunks_exact_mut(d) {
                 turn(row, q_norm, head);
                 head.iter_mut().for_each(|q| *q *= scale);

@@ -46,9 +46,7 @@ struct Tasks(AtomicU64);
 
 impl Tasks {
     fn put(&self, tasks: &Range<usize>) {
-        let (start, end) = (tasks.start as u64, tasks.end as u64);
-        assert!(u32::try_from(end).is_ok(), "{end} tasks");
-        self.0.store(end << 32 | start, Ordering::Release);
+        self.0.store((tasks.end as u64) << 32 | tasks.start as u64, Ordering::Release);
     }
 
     /// Takes the first task, or, from somebody else's, the last.
@@ -108,6 +106,7 @@ impl Pool {
             return;
         }
         let shared = &*self.shared;
+        assert!(u32::try_from(tasks).is_ok(), "{tasks} tasks");
         assert!(!shared.running.swap(true, Ordering::Acquire), "one job at a time");
         shared.job.store((&raw const job).cast_mut().cast(), Ordering::Relaxed);
         shared.left.store(tasks, Ordering::Relaxed);
@@ -118,8 +117,9 @@ impl Pool {
         shared.rouse();
         shared.work(0);
         shared.wait_until(|| shared.left.load(Ordering::Acquire) == 0);
+        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         shared.running.store(false, Ordering::Release);
-        assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a worker thread panicked");
+        assert!(!panicked, "a worker thread panicked");
     }
 
     /// Runs `f(worker, index, item)` for every item.
@@ -155,7 +155,8 @@ impl Pool {
         assert!(ascend(bounds.rows) && ascend(bounds.columns), "bounds ascend");
         assert!(bounds.columns.last().is_none_or(|last| *last <= stride), "columns lie in the row");
         let rows = bounds.rows.last().copied().unwrap_or(0);
-        assert!(rows * stride <= matrix.len(), "rows lie in the matrix");
+        let needed = rows.checked_mul(stride);
+        assert!(needed.is_some_and(|len| len <= matrix.len()), "rows lie in the matrix");
         let across = bounds.columns.len().saturating_sub(1);
         let down = bounds.rows.len().saturating_sub(1);
         let pieces = Pieces::new(matrix);
@@ -214,8 +215,9 @@ impl Shared {
             // SAFETY: `run` stored the pointer before it gave out the task, and neither returns nor
             // stores another before `left` counts this task as finished, below.
             let job = unsafe { *self.job.load(Ordering::Relaxed) };
-            if catch_unwind(AssertUnwindSafe(|| job(worker, task))).is_err() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(worker, task))) {
                 self.panicked.store(true, Ordering::Relaxed);
+                std::mem::forget(payload); // it might panic again
             }
         }
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 && worker != 0 {
@@ -290,13 +292,21 @@ impl<'a, T> Pieces<'a, T> {
 pub struct Rect<'a> {
     pieces: &'a Pieces<'a, f32>,
     stride: usize,
-    /// Rows of the matrix.
-    pub rows: Range<usize>,
-    /// Columns of the matrix.
-    pub columns: Range<usize>,
+    rows: Range<usize>,
+    columns: Range<usize>,
 }
 
 impl Rect<'_> {
+    /// Its rows in the matrix.
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// Its columns.
+    pub fn columns(&self) -> Range<usize> {
+        self.columns.clone()
+    }
+
     /// The piece's part of one of its rows, counted within the piece.
     pub fn row(&mut self, i: usize) -> &mut [f32] {
         assert!(i < self.rows.len(), "row in the piece");
@@ -348,7 +358,7 @@ mod tests {
         let mut matrix = vec![0.0; 7 * 50];
         let bounds = Bounds { rows: &[0, 3, 3, 7], columns: &[0, 16, 32, 40, 50] };
         pool.grid(&mut matrix, 50, bounds, |_, _, _, rect| {
-            for i in 0..rect.rows.len() {
+            for i in 0..rect.rows().len() {
                 rect.row(i).iter_mut().for_each(|x| *x += 1.0);
             }
         });

@@ -174,7 +174,7 @@ impl Service {
     /// [`Fault::Shutdown`].
     pub fn drain(&self, patience: Duration) {
         let mut inbox = self.shared.inbox();
-        let end = self.shared.epoch.elapsed() + patience;
+        let end = self.shared.epoch.elapsed().saturating_add(patience);
         inbox.end = Some(inbox.end.map_or(end, |earlier| earlier.min(end)));
         self.shared.wake.notify_all();
         while !inbox.over {
@@ -253,7 +253,7 @@ impl Desk {
         }
         for (_, mut line) in self.sinks.drain() {
             for choice in line.open {
-                (line.sink)(choice, Event::Failed(fault.clone()));
+                tell(&mut line.sink, choice, Event::Failed(fault.clone()));
             }
         }
         let mut inbox = self.shared.inbox();
@@ -265,7 +265,7 @@ impl Desk {
         for order in late {
             if let Order::Submit(_, request, mut sink, _) = order {
                 for choice in 0..request.choices.len() {
-                    sink(choice, Event::Failed(fault.clone()));
+                    tell(&mut sink, choice, Event::Failed(fault.clone()));
                 }
             }
         }
@@ -277,6 +277,7 @@ impl Desk {
         let shared = self.shared.clone();
         let mut inbox = shared.inbox();
         while engine.scheduler().is_idle() && inbox.orders.is_empty() && inbox.end.is_none() {
+            inbox.waiting = 0; // those counted may have been cancelled since
             inbox = shared.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
         }
         let orders = std::mem::take(&mut inbox.orders);
@@ -288,6 +289,7 @@ impl Desk {
         let end = inbox.end;
         drop(inbox);
         orders.into_iter().for_each(|order| self.follow(engine, order));
+        self.hand_out(engine);
         let now = self.shared.epoch.elapsed();
         let over = end.is_some_and(|end| engine.scheduler().is_idle() || now >= end);
         !over
@@ -303,13 +305,21 @@ impl Desk {
                     Ok(()) => drop(self.sinks.insert(id, line)),
                     // The bounds were checked; only an end may have come in between.
                     Err(_) => line.open.into_iter().for_each(|choice| {
-                        (line.sink)(choice, Event::Failed(Fault::Shutdown));
+                        tell(&mut line.sink, choice, Event::Failed(Fault::Shutdown));
                     }),
                 }
             }
             Order::Cancel(id) => engine.scheduler_mut().cancel(id, now),
             // Whoever asked a question that panics gets no answer.
             Order::Ask(question) => drop(guarded(|| question(engine.scheduler_mut(), now))),
+        }
+    }
+
+    /// Tells endings that came about between turns.
+    fn hand_out(&mut self, engine: &mut Engine) {
+        for delivery in engine.scheduler_mut().deliveries() {
+            // What nobody takes here has ended already.
+            let _ = deliver(&mut self.sinks, delivery);
         }
     }
 
@@ -322,6 +332,7 @@ impl Desk {
         });
         let now = shared.epoch.elapsed();
         left.into_iter().for_each(|id| engine.scheduler_mut().cancel(id, now));
+        self.hand_out(engine);
         let mut glance = shared.glance();
         if engine.scheduler().crashes() > crashes {
             let last = self.crash.replace(now);
@@ -332,13 +343,17 @@ impl Desk {
     }
 }
 
+/// Hands an event to a sink. One that panics takes nothing more, and nobody else along.
+fn tell(sink: &mut Sink, choice: usize, event: Event) -> bool {
+    guarded(|| sink(choice, event)).unwrap_or(false)
+}
+
 /// Hands an event on; the request if nobody takes it any more.
 fn deliver(sinks: &mut HashMap<RequestId, Line>, delivery: Delivery) -> Option<RequestId> {
     let Delivery { request, choice, event } = delivery;
     let line = sinks.get_mut(&request)?;
     let ending = event.is_ending();
-    // A sink that panics takes nothing more, and nobody else along.
-    let taken = guarded(|| (line.sink)(choice, event)).unwrap_or(false);
+    let taken = tell(&mut line.sink, choice, event);
     if ending {
         line.open.retain(|open| *open != choice);
         if line.open.is_empty() {

@@ -188,6 +188,19 @@ fn a_retry_attaches_to_the_prompt_that_is_being_read() {
 }
 
 #[test]
+fn a_prompt_of_one_chunk_is_shared_while_it_is_read() {
+    let short = || request(prompt(1, 200), 5);
+    let mut scene = Scene::new(64, Settings::default());
+    scene.ask(0, short());
+    scene.turn();
+    scene.ask(1, short());
+    scene.turn();
+    scene.finish();
+    assert_eq!(scene.computed(), 200 + 1 + 2 * 4, "only the last position was computed twice");
+    assert_eq!(scene.tokens(0, 0), scene.tokens(1, 0));
+}
+
+#[test]
 fn a_cancelled_prompt_stops_at_once_and_what_was_read_stays() {
     let mut scene = Scene::new(64, Settings::default());
     scene.ask(0, request(prompt(1, 2000), 5));

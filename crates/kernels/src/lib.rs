@@ -14,7 +14,7 @@
 //! It imports nothing of the workspace, knows no threads and no files.
 
 /// Counts changes of any bit of any result; part of fingerprints and cache keys.
-pub const NUMBERS_VERSION: u32 = 1;
+pub const NUMBERS_VERSION: u32 = 2;
 
 pub mod activation;
 pub mod attention;

@@ -15,11 +15,11 @@ use crate::weights::{LoadError, Weights};
 pub enum Role {
     /// Rows are looked up, exactly.
     Embedding,
-    /// A linear map out of the normed residual stream (q, k, v, gate, up): 8-bit activations where
-    /// its weights are quantised.
-    FromStream,
-    /// A linear map whose result is added to the residual stream (output, down): 15-bit ones.
-    IntoStream,
+    /// A linear map: 8-bit activations where its weights are quantised.
+    Linear,
+    /// A linear map whose result is added to the residual stream of a mixture, where a rounding may
+    /// flip an expert (output, down): 15-bit ones.
+    IntoMixture,
     /// The head: 15-bit ones.
     Head,
     /// The router: always f32.

@@ -152,7 +152,7 @@ impl<B: Backend> Binder<'_, B> {
         dims: &[usize; 2],
         bias: Presence,
     ) -> Result<Projection<B>, LoadError> {
-        let matrix = self.matrix(&format!("{stem}.weight"), dims, Role::FromStream)?;
+        let matrix = self.matrix(&format!("{stem}.weight"), dims, Role::Linear)?;
         let name = format!("{stem}.bias");
         let found = self.file.tensor(&name).is_some();
         let bias = wants(bias, found).then(|| self.vector(&name, dims[1])).transpose()?;
@@ -191,13 +191,13 @@ impl<B: Backend> Binder<'_, B> {
             attn_output: self.matrix(
                 &name("attn_output.weight"),
                 &[shape.q_dim(), hidden],
-                Role::IntoStream,
+                shape.into_stream(),
             )?,
             ffn_norm: self.vector(&name("ffn_norm.weight"), hidden)?,
             router: router.transpose()?,
-            gate: self.matrix(&feed("gate"), &wide, Role::FromStream)?,
-            up: self.matrix(&feed("up"), &wide, Role::FromStream)?,
-            down: self.matrix(&feed("down"), &narrow, Role::IntoStream)?,
+            gate: self.matrix(&feed("gate"), &wide, Role::Linear)?,
+            up: self.matrix(&feed("up"), &wide, Role::Linear)?,
+            down: self.matrix(&feed("down"), &narrow, shape.into_stream())?,
         })
     }
 

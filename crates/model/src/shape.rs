@@ -6,7 +6,7 @@ use qwire_kernels::rope::{Rope, Scaling};
 use qwire_kernels::route::Routing;
 
 use crate::arch::{Architecture, Feed, Presence};
-use crate::backend::KvType;
+use crate::backend::{KvType, Role};
 
 /// Rotary embedding parameters.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -97,6 +97,11 @@ impl Shape {
     /// Values of a row of keys, or of values.
     pub fn kv_dim(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// The role of matrices whose results are added to the residual stream.
+    pub fn into_stream(&self) -> Role {
+        if self.routed { Role::IntoMixture } else { Role::Linear }
     }
 
     /// Bytes of a page, keys and values of all layers.

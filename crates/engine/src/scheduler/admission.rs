@@ -40,8 +40,11 @@ impl Scheduler {
         let cached = self.tree.reach(follower.ask.salt, reusable);
         let worth = (cached + PAGE).min(reusable.len());
         let leads = |sequence: &&Sequence| {
-            let ahead = sequence.ask.salt == follower.ask.salt && sequence.remaining() > 1;
-            ahead && common(&sequence.history, reusable) >= worth
+            // Rows of a parked chunk count as computed, and are not there yet.
+            let parked = self.parked.as_ref().is_some_and(|parked| parked.owner == sequence.key);
+            let ahead = parked || sequence.remaining() > 1;
+            let salt = sequence.ask.salt == follower.ask.salt;
+            ahead && salt && common(&sequence.history, reusable) >= worth
         };
         self.running.values().find(leads).filter(|_| worth > cached).map(|leader| leader.key)
     }

@@ -76,10 +76,10 @@ impl Scheduler {
             return self.fail(key, fault);
         }
         let sequence = self.running.get_mut(&key).expect("its owner runs");
-        let report = guarded(|| report(sequence, &parked, runner)).flatten();
-        let events = match report {
-            Ok(events) => events,
-            Err(fault) => return self.fail(key, fault),
+        let events = match guarded(|| report(sequence, &parked, runner)) {
+            Ok(Ok(events)) => events,
+            Ok(Err(fault)) => return self.fail(key, fault),
+            Err(fault) => return self.crashed(key, fault),
         };
         let sequence = &self.running[&key];
         let complete = sequence.remaining() == 0;
@@ -125,8 +125,14 @@ impl Scheduler {
         let last = parked.outputs.len() - 1;
         match guarded(move || runner.logits(last..last + 1)) {
             Ok(logits) => self.sample(key, logits, now),
-            Err(fault) => self.fail(key, fault),
+            Err(fault) => self.crashed(key, fault),
         }
+    }
+
+    /// The runner panicked over one sequence alone.
+    fn crashed(&mut self, key: Key, fault: Fault) {
+        self.counters.crashes += 1;
+        self.fail(key, fault);
     }
 
     /// Draws the next token of a sequence and tells it; or ends the sequence.
