@@ -9,7 +9,7 @@ use std::sync::Arc;
 use qwire_gguf::File;
 use qwire_kernels::attention::PAGE;
 
-use crate::backend::{Backend, KvType, Limits, Phase, Tap};
+use crate::backend::{Backend, KvType, Limits, Phase, Role, Tap};
 use crate::batch::{Batch, PageId, Span, TokenId};
 use crate::model::{Layer, Model};
 use crate::reference::Reference;
@@ -19,9 +19,9 @@ use crate::weights::LoadError;
 /// phase may show.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Phases that read 8-bit activations: qkv, expand.
+    /// Phases that read 8-bit activations: qkv, expand; project and reduce of a dense model.
     pub narrow: f64,
-    /// Phases that read 15-bit ones: project, reduce, the head.
+    /// Phases that read 15-bit ones: project and reduce of a mixture, the head.
     pub wide: f64,
     /// Attention, which reads the cache.
     pub attend: f64,
@@ -154,6 +154,10 @@ impl<B: Backend> Pair<B> {
 
     fn layer(&mut self, index: usize, batch: &Batch) -> Result<(), String> {
         let Bounds { narrow, wide, attend, route } = self.bounds;
+        let added = match self.truth.model.shape.into_stream() {
+            Role::IntoMixture => wide,
+            _ => narrow,
+        };
         self.phase(index, &mut |b, l| b.qkv(l), &mut |b, l| b.qkv(l));
         for tap in [Tap::Q, Tap::K, Tap::V] {
             self.compare(Phase::Qkv, narrow, tap)?;
@@ -161,13 +165,13 @@ impl<B: Backend> Pair<B> {
         self.phase(index, &mut |b, l| b.attend(l, batch), &mut |b, l| b.attend(l, batch));
         self.compare(Phase::Attend, attend, Tap::A)?;
         self.phase(index, &mut |b, l| b.project(l), &mut |b, l| b.project(l));
-        self.compare(Phase::Project, wide, Tap::X)?;
+        self.compare(Phase::Project, added, Tap::X)?;
         self.phase(index, &mut |b, l| b.route(l), &mut |b, l| b.route(l));
         self.compare(Phase::Route, route, Tap::Route)?;
         self.phase(index, &mut |b, l| b.expand(l), &mut |b, l| b.expand(l));
         self.compare(Phase::Expand, narrow, Tap::M)?;
         self.phase(index, &mut |b, l| b.reduce(l), &mut |b, l| b.reduce(l));
-        self.compare(Phase::Reduce, wide, Tap::X)
+        self.compare(Phase::Reduce, added, Tap::X)
     }
 
     fn phase(
