@@ -8,13 +8,14 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use memmap2::{Advice, MmapMut};
+use memmap2::MmapMut;
 use qwire_kernels::Isa;
 use qwire_kernels::activation::{Row, quantise_narrow};
 use qwire_kernels::quant::{FORMATS, Format};
 use qwire_kernels::tile::pack::Pack;
 use qwire_kernels::tile::{Acts, Panel, ROWS, TOKENS};
 
+use crate::panels::Panels;
 use crate::pool::Pool;
 
 /// Each kind of work is repeated for this long; its best round counts.
@@ -33,10 +34,7 @@ pub struct Stream {
 impl Stream {
     /// Takes so many bytes of memory, and writes them: pages nobody wrote are all the same page.
     pub fn open(bytes: usize, pool: &Pool) -> io::Result<Self> {
-        let mut memory = MmapMut::map_anon(bytes.max(STRIDE))?;
-        // As weights have it; without large pages it works.
-        #[cfg(target_os = "linux")]
-        let _ = memory.advise(Advice::HugePage);
+        let mut memory = Panels::reserve(bytes.max(STRIDE))?; // as weights have it
         pool.chunks(&mut memory, STRIDE, |_, task, piece| piece.fill(task as u8 | 1));
         Ok(Self { memory })
     }

@@ -258,8 +258,9 @@ impl Backend for Cpu {
 
     fn begin(&mut self, batch: &Batch) {
         let (floor, b, _) = self.floor();
-        floor.faults.iter().for_each(|fault| fault.store(NO_FAULT, Ordering::Relaxed));
         b.place(batch);
+        let faults = floor.faults[..b.rows].iter();
+        faults.for_each(|fault| fault.store(NO_FAULT, Ordering::Relaxed));
         let half = floor.rope.pairs();
         let angles = b.cos.chunks_exact_mut(half).zip(b.sin.chunks_exact_mut(half));
         for (position, (cos, sin)) in batch.positions().zip(angles) {
@@ -402,7 +403,7 @@ impl Backend for Cpu {
 
     fn finish(&mut self) -> Vec<Poison> {
         let reserved = self.reserved.as_mut().expect("a step follows reserve");
-        let faults = reserved.faults.iter_mut().enumerate();
+        let faults = reserved.faults[..reserved.buffers.rows].iter_mut().enumerate();
         faults
             .filter_map(|(row, code)| {
                 let code = std::mem::replace(code.get_mut(), NO_FAULT);

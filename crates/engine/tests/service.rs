@@ -145,6 +145,36 @@ fn dropping_the_handle_cancels() {
 }
 
 #[test]
+fn a_sink_that_stops_hears_the_end_though_nothing_else_runs() {
+    let service = service(0, 256);
+    let (sender, events) = mpsc::channel();
+    let sink = move |_, event: Event| {
+        let more = !matches!(event, Event::Token(_));
+        sender.send(event).expect("the test listens");
+        more
+    };
+    let _handle = service.submit(request(1, 60, 100_000), Box::new(sink)).unwrap();
+    let ending = loop {
+        let event = events.recv_timeout(Duration::from_secs(20)).expect("an ending comes");
+        if event.is_ending() {
+            break event;
+        }
+    };
+    assert_eq!(finish(&ending), Some(Finish::Cancelled));
+}
+
+#[test]
+fn a_queue_that_was_cancelled_has_room_again() {
+    let service = service(20_000, 2);
+    let first = service.answer(request(1, 10, 100_000)).unwrap();
+    let others: Vec<_> =
+        (2..4).filter_map(|seed| service.answer(request(seed, 10, 9)).ok()).collect();
+    drop((first, others));
+    std::thread::sleep(Duration::from_millis(300)); // the engine has nothing to do
+    assert!(service.answer(request(9, 10, 1)).is_ok(), "nobody waits");
+}
+
+#[test]
 fn the_queue_is_bounded_and_nobody_waits_to_hear_so() {
     let service = service(2000, 4);
     let mut kept = Vec::new();

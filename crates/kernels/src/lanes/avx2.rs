@@ -245,8 +245,8 @@ super::tiles! { "avx2,fma,f16c", [16 | 8 | 4 => 16 / 4 2 => 2 / 2 1 => 1 / 1] }
 /// How far ahead of the block in work memory is asked for.
 const AHEAD: usize = 4096;
 
-/// Tiles with so many times more tokens than run side by side loop over them.
-const LOOPED: usize = 2;
+/// Whether a tile with more tokens than run side by side loops over as many as it has.
+const LOOPED: bool = true;
 
 /// Most tokens that are multiplied while weights unpack.
 pub(crate) const DIRECT_MOST: usize = 1;

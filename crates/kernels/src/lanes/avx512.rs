@@ -185,8 +185,8 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
     _mm512_dpbusd_epi32(part, codes, x)
 }
 
-/// Tiles with so many times more tokens than run side by side loop over them.
-const LOOPED: usize = 99;
+/// Whether a tile with more tokens than run side by side loops over as many as it has.
+const LOOPED: bool = false;
 
 /// Most tokens that are multiplied while weights unpack.
 pub(crate) const DIRECT_MOST: usize = 4;

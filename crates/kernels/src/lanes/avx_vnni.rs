@@ -48,8 +48,8 @@ pub(crate) fn close(_sum: I, part: I) -> I {
     part
 }
 
-/// Tiles with so many times more tokens than run side by side loop over them.
-const LOOPED: usize = 2;
+/// Whether a tile with more tokens than run side by side loops over as many as it has.
+const LOOPED: bool = true;
 
 /// Most tokens that are multiplied while weights unpack.
 pub(crate) const DIRECT_MOST: usize = 1;

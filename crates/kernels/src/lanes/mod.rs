@@ -204,7 +204,7 @@ macro_rules! kernel_body {
 
         /// T tokens, multiplied while the weights unpack.
         #[target_feature(enable = $features)]
-        fn direct<const T: usize, const N: usize, const P: usize>(
+        fn direct<const T: usize, const P: usize>(
             panel: &[u8],
             k: usize,
             x: View<'_, P>,
@@ -219,7 +219,7 @@ macro_rules! kernel_body {
                     prefetch(&block[LINES[G]..LINES[G + 1]]);
                     let (group, x) = (group::<G>(head, block), x.cut(T, SCALES, G, 1));
                     $crate::lanes::add_group!(
-                        T / N, P, SCALES, BIASES, BITS, &group, FIRST, x, acc
+                        T / T, P, SCALES, BIASES, BITS, &group, FIRST, x, acc
                     )
                 });
             }
@@ -248,9 +248,9 @@ macro_rules! kernel_body {
             // SAFETY: kernels are reached only through an `Isa` that this processor has.
             unsafe {
                 match alone {
-                    1 if DIRECT >= 1 => direct::<1, 1, P>(panel, k, tiles[0].view(), &mut sums[0]),
-                    2 if DIRECT >= 2 => direct::<2, 2, P>(panel, k, tiles[0].view(), &mut sums[0]),
-                    4 if DIRECT >= 4 => direct::<4, 4, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    1 if DIRECT >= 1 => direct::<1, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    2 if DIRECT >= 2 => direct::<2, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    4 if DIRECT >= 4 => direct::<4, P>(panel, k, tiles[0].view(), &mut sums[0]),
                     _ => many::<P, SCALES, BIASES, BITS>(slab, ZERO, panel, k, tiles, sums),
                 }
                 for (pack, sums) in tiles.iter().zip(sums) {

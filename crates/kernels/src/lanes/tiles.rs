@@ -94,7 +94,7 @@ macro_rules! tiles {
             sums: &mut Sums,
         ) {
             // Codes of 8 bits may be multiplied without their zero point.
-            let tokens = if T / N < LOOPED { T } else { x.tokens };
+            let tokens = if LOOPED && T > N { x.tokens } else { T };
             let zero_log = if CENTRED && BITS == 8 { None } else { zero_log };
             let x = x.groups(SCALES);
             let mut acc = [zero(); T];
