@@ -6,7 +6,14 @@ const MAP: &str = "ARCHITECTURE.md";
 
 /// What the crates may depend on, and for what. Dependencies of tests are not counted.
 const DEPENDENCIES: &[(&str, &str)] = &[
+    ("axum", "routes of the server"),
+    ("bytes", "pieces of bodies, shared without copying"),
     ("clap", "the command line and its help"),
+    ("futures-util", "streams of chunks"),
+    ("getrandom", "seeds and ids that nobody can guess"),
+    ("http-body-util", "bodies, bounded while they are read"),
+    ("hyper", "HTTP/1.1"),
+    ("hyper-util", "hyper on tokio's sockets"),
     ("indexmap", "Jinja's dicts keep the order of their keys"),
     ("libm", "exp, log, pow, sin and cos with the same bits everywhere"),
     ("memmap2", "maps the model's file and its sidecar, and memory in large pages"),
@@ -17,6 +24,9 @@ const DEPENDENCIES: &[(&str, &str)] = &[
     ("serde_json", "JSON, key order preserved"),
     ("sha2", "checksums of models and sidecars, and what tells one model from another"),
     ("signal-hook", "an interrupt ends the work at its next step"),
+    ("tokio", "sockets and timers of the server"),
+    ("tower", "what a route and a connection have in common"),
+    ("tracing", "what the server logs"),
     ("unicode-normalization", "NFC, as the official tokenizer"),
     ("unicode-properties", "letters, numbers and the rest, as the pre-tokenizer splits"),
 ];

@@ -1,0 +1,140 @@
+//! App: what every endpoint sees: the model, once it is loaded, and the settings.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use qwire_engine::{Sampling, Service};
+use qwire_text::{ChatTemplate, Vocabulary};
+
+use crate::fault::Fault;
+
+/// What the endpoints share.
+pub struct App {
+    /// How the server behaves.
+    pub settings: Settings,
+    model: OnceLock<Model>,
+}
+
+/// How the server behaves.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that users have")]
+pub struct Settings {
+    /// One of these must come with a request; with none, only this machine may ask.
+    pub keys: Vec<String>,
+    /// Origins whose pages may ask; `*` is any.
+    pub origins: Vec<String>,
+    /// Most bytes of a body.
+    pub body_limit: usize,
+    /// Between two signs of life while nothing else is to be said.
+    pub heartbeat: Duration,
+    /// Says them as empty chunks, for clients that count only data.
+    pub heartbeat_chunks: bool,
+    /// Refuses fields that nobody knows.
+    pub strict_fields: bool,
+    /// Writes prompts and answers to the log.
+    pub log_prompts: bool,
+    /// Exports the gauges that vLLM has too.
+    pub vllm_metrics: bool,
+    /// Running streams may take so long to finish when the server ends.
+    pub drain: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            origins: Vec::new(),
+            body_limit: 32 << 20,
+            heartbeat: Duration::from_secs(10),
+            heartbeat_chunks: false,
+            strict_fields: false,
+            log_prompts: false,
+            vllm_metrics: false,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The model behind the server.
+pub struct Model {
+    /// What clients call it.
+    pub name: String,
+    /// What they may call it too.
+    pub aliases: Vec<String>,
+    /// Its tokens.
+    pub vocabulary: Arc<Vocabulary>,
+    /// How it wants conversations written; none if it was not made for any.
+    pub template: Option<ChatTemplate>,
+    /// The template's source.
+    pub template_source: Option<String>,
+    /// What its file recommends.
+    pub sampling: Sampling,
+    /// What it is.
+    pub facts: Facts,
+    /// The engine that runs it.
+    pub service: Service,
+}
+
+/// What a model is.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The architecture of its file.
+    pub architecture: String,
+    /// Its weights, in numbers.
+    pub parameters: u64,
+    /// Its file, in bytes.
+    pub file_bytes: u64,
+    /// The mix of its quantisation, in words.
+    pub quantisation: String,
+    /// The context it was trained for.
+    pub trained_context: usize,
+    /// Numbers in a row of its residual stream.
+    pub hidden: usize,
+    /// Its device in words.
+    pub device: String,
+    /// Changes with the model and with the definition of its numbers.
+    pub fingerprint: String,
+    /// Seconds since 1970 when it was loaded.
+    pub created: u64,
+    /// The program's version.
+    pub version: &'static str,
+}
+
+impl App {
+    /// An app whose model is still to come.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Self { settings, model: OnceLock::new() })
+    }
+
+    /// The model has been loaded. Only the first one counts.
+    pub fn install(&self, model: Model) {
+        assert!(self.model.set(model).is_ok(), "a model is installed once");
+    }
+
+    /// The model, or 503.
+    pub fn model(&self) -> Result<&Model, Fault> {
+        self.model.get().ok_or_else(Fault::loading)
+    }
+
+    /// The model, if this is one of its names.
+    pub fn model_named(&self, name: Option<&str>) -> Result<&Model, Fault> {
+        let model = self.model()?;
+        match name {
+            Some(name) if !model.answers_to(name) => Err(Fault::model(name, &model.name)),
+            _ => Ok(model),
+        }
+    }
+}
+
+impl Model {
+    /// Whether a client means this model.
+    pub fn answers_to(&self, name: &str) -> bool {
+        let same = |own: &str| own.eq_ignore_ascii_case(name);
+        same(&self.name) || same("default") || self.aliases.iter().any(|alias| same(alias))
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

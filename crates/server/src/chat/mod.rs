@@ -1,0 +1,1 @@
+//! Chat: what all wires share between the fields of a request and the chunks of its answer.

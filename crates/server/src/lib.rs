@@ -1,0 +1,30 @@
+//! HTTP around the engine: the wires that clients speak, and the edges that protect it.
+//!
+//! ```text
+//! edge       connections, limits, keys, request ids, faults into bodies, drain
+//!  ├ openai    /v1/chat/completions ..   one file per endpoint: fields in, chunks out
+//!  ├ admin     /health, /metrics ..
+//!  └ chat      what all wires share: conversation ─► prompt ─► generation ─► parts
+//! ```
+//! It knows text and never tensors; everything on the wire is read and written here.
+
+pub mod admin;
+pub mod app;
+pub mod chat;
+pub mod edge;
+pub mod fault;
+pub mod fields;
+pub mod openai;
+
+use std::sync::Arc;
+
+use axum::Router;
+
+pub use app::{App, Facts, Model, Settings};
+pub use fault::{Fault, Wire};
+
+/// Every endpoint, each with its faults in its wire's words.
+pub fn router(app: Arc<App>) -> Router {
+    let routes = Router::new().merge(openai::routes()).merge(admin::routes());
+    edge::around(routes, app)
+}
