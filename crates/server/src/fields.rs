@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use crate::answer::Ignored;
+use crate::app::Settings;
 use crate::fault::Fault;
 
 /// An object being read.
@@ -14,6 +16,8 @@ pub struct Fields {
     path: String,
     object: Map<String, Value>,
     asked: Vec<&'static str>,
+    /// Names in objects inside that nobody asked for.
+    inside: Vec<String>,
 }
 
 impl Fields {
@@ -23,7 +27,7 @@ impl Fields {
             Fault::request(format!("the body is not JSON: {error}")).code("invalid_json")
         })?;
         match value {
-            Value::Object(object) => Ok(Self { path: String::new(), object, asked: Vec::new() }),
+            Value::Object(object) => Ok(Self::new(String::new(), object)),
             other => {
                 Err(Fault::request(format!("the body is {}: accepted is an object", kind(&other))))
             }
@@ -33,9 +37,13 @@ impl Fields {
     /// An object inside of another.
     pub fn of(value: Value, path: &str) -> Result<Self, Fault> {
         match value {
-            Value::Object(object) => Ok(Self { path: format!("{path}."), object, asked: vec![] }),
+            Value::Object(object) => Ok(Self::new(format!("{path}."), object)),
             other => Err(wrong(path, &other, "an object")),
         }
+    }
+
+    fn new(path: String, object: Map<String, Value>) -> Self {
+        Self { path, object, asked: Vec::new(), inside: Vec::new() }
     }
 
     /// The full name of a field.
@@ -67,7 +75,7 @@ impl Fields {
         match &found {
             Some(word) if !words.contains(&word.as_str()) => {
                 let accepted = words.join("`, `");
-                let shown: String = word.chars().take(80).collect();
+                let shown = excerpt(word);
                 Err(self.fault(name, format!("is `{shown}`: accepted is `{accepted}`")))
             }
             _ => Ok(found),
@@ -162,9 +170,24 @@ impl Fields {
         &self.asked
     }
 
+    /// An object inside has been read: what nobody asked for in it counts here.
+    pub fn close(&mut self, inner: &Self) {
+        self.inside.extend(inner.rest());
+    }
+
     /// The names that nobody asked for.
     pub fn rest(&self) -> impl Iterator<Item = String> {
-        self.object.keys().map(|name| self.path(name))
+        self.object.keys().map(|name| self.path(name)).chain(self.inside.iter().cloned())
+    }
+
+    /// Everything has been read: the answer names what nobody asked for, unless that is refused.
+    pub fn finish(self, settings: &Settings) -> Result<Ignored, Fault> {
+        match self.rest().next() {
+            Some(name) if settings.strict_fields => {
+                Err(Fault::field(excerpt(&name), "is not known here").code("unknown_parameter"))
+            }
+            _ => Ok(Ignored(self.rest().collect())),
+        }
     }
 }
 
@@ -179,6 +202,11 @@ pub fn text(value: Value, path: &str) -> Result<String, Fault> {
 /// A value of the wrong type.
 pub fn wrong(path: &str, found: &Value, accepted: &str) -> Fault {
     Fault::field(path, format!("is {}: accepted is {accepted}", kind(found)))
+}
+
+/// As much of a client's text as a message repeats.
+pub fn excerpt(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -215,6 +243,20 @@ mod tests {
         assert_eq!(fault(inner.word("w", &["a", "b"]).unwrap_err()).0, "o.w");
         assert_eq!(body.flag("null").unwrap(), None);
         assert_eq!(body.rest().collect::<Vec<_>>(), ["z"]);
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_named_or_refused() {
+        let read = |strict_fields| {
+            let mut body = fields(r#"{"a":1,"b":{"c":1,"d":2},"e":null}"#);
+            let mut inner = body.object("b").unwrap().unwrap();
+            inner.without_effect(&["c"]);
+            body.close(&inner);
+            body.finish(&Settings { strict_fields, ..Settings::default() })
+        };
+        assert_eq!(read(false).unwrap().0, ["a", "e", "b.d"]);
+        let fault = read(true).unwrap_err();
+        assert_eq!((fault.param.as_deref(), fault.status.as_u16()), (Some("a"), 400));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! It knows text and never tensors; everything on the wire is read and written here.
 
 pub mod admin;
+pub mod answer;
 pub mod app;
 pub mod chat;
 pub mod edge;
@@ -19,12 +20,21 @@ pub mod openai;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::MethodRouter;
 
 pub use app::{App, Facts, Model, Settings};
 pub use fault::{Fault, Wire};
 
+/// A path and what may be done there.
+pub type Route = (&'static str, MethodRouter<Arc<App>>);
+
+/// Every endpoint.
+pub fn routes() -> impl Iterator<Item = Route> {
+    openai::routes().into_iter().chain(admin::routes())
+}
+
 /// Every endpoint, each with its faults in its wire's words.
 pub fn router(app: Arc<App>) -> Router {
-    let routes = Router::new().merge(openai::routes()).merge(admin::routes());
+    let routes = routes().fold(Router::new(), |all, (path, methods)| all.route(path, methods));
     edge::around(routes, app)
 }

@@ -1,12 +1,8 @@
 //! OpenAI's wire.
 
-use std::sync::Arc;
-
-use axum::Router;
-
-use crate::app::App;
+use crate::Route;
 
 /// The endpoints.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
+pub fn routes() -> Vec<Route> {
+    Vec::new()
 }
