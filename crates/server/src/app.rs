@@ -1,9 +1,10 @@
 //! App: what every endpoint sees: the model, once it is loaded, and the settings.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use qwire_engine::{Sampling, Service};
+use qwire_engine::{Health, Sampling, Service};
 use qwire_text::{ChatTemplate, Vocabulary};
 
 use crate::fault::Fault;
@@ -12,7 +13,36 @@ use crate::fault::Fault;
 pub struct App {
     /// How the server behaves.
     pub settings: Settings,
+    /// What the edge counts.
+    pub tally: Tally,
     model: OnceLock<Model>,
+    draining: AtomicBool,
+}
+
+/// What the edge counts.
+#[derive(Default, Debug)]
+pub struct Tally {
+    /// Connections that are open.
+    pub connections: AtomicUsize,
+    /// Requests whose answers are not over.
+    pub requests: AtomicUsize,
+    /// Answers so far, by the first digit of their status.
+    pub answers: [AtomicU64; 6],
+    /// Requests that ended in a panic.
+    pub panics: AtomicU64,
+}
+
+/// Where in its life the server is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// The model is still to come.
+    Loading,
+    /// Requests are answered.
+    Ready,
+    /// What runs may finish; nothing more is accepted.
+    Draining,
+    /// The engine cannot be trusted any more: the process is about to end.
+    Broken,
 }
 
 /// How the server behaves.
@@ -103,7 +133,23 @@ pub struct Facts {
 impl App {
     /// An app whose model is still to come.
     pub fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings, model: OnceLock::new() })
+        let (tally, draining) = (Tally::default(), AtomicBool::new(false));
+        Arc::new(Self { settings, tally, model: OnceLock::new(), draining })
+    }
+
+    /// Where in its life the server is.
+    pub fn stage(&self) -> Stage {
+        match self.model.get() {
+            Some(model) if model.service.health() == Health::Broken => Stage::Broken,
+            _ if self.draining.load(Ordering::Relaxed) => Stage::Draining,
+            Some(_) => Stage::Ready,
+            None => Stage::Loading,
+        }
+    }
+
+    /// Nothing more is accepted from here on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     /// The model has been loaded. Only the first one counts.
