@@ -30,8 +30,9 @@ const TEMPLATE: &str = r#"
 {% if messages[0].role == "system" %}{{ messages[0].content }}
 
 {% endif %}# Tools
-<tools>{% for tool in tools %}
-{{ tool | tojson }}{% endfor %}
+<tools>
+{% for tool in tools %}{{ tool | tojson }}
+{% endfor %}
 </tools><|im_end|>
 {% endif %}
 {%- for message in messages %}
