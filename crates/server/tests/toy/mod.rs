@@ -3,7 +3,9 @@
 //! Its vocabulary is 256 bytes and Qwen's markers; its answers are hashes of their history, so what
 //! it says is noise, and the same noise for the same prompt.
 
-#![allow(dead_code, reason = "each test file takes what it needs")]
+#![allow(dead_code, unused_imports, reason = "each test file takes what it needs")]
+
+mod server;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use qwire_engine::{Sampling, Service};
 use qwire_model::{Batch, Limits, PageId, Poison, Runner, TokenId};
 use qwire_server::{App, Facts, Model, Settings};
 use qwire_text::{ChatTemplate, Parts, SpecialIds, Vocabulary};
+pub use server::{Reply, Server};
 
 /// What clients call the model.
 pub const NAME: &str = "toy";
