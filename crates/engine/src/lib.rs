@@ -20,6 +20,8 @@ pub mod stats;
 pub mod toy;
 pub mod tree;
 
+pub use qwire_model::TokenId;
+
 pub use constraint::{Allowed, Constraint, Mask};
 pub use engine::Engine;
 pub use event::{Delivery, Event, Fault, Finish, Sampled, Usage};

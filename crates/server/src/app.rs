@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use qwire_engine::{Health, Sampling, Service};
-use qwire_text::{ChatTemplate, Vocabulary};
+use qwire_text::{ChatTemplate, Dialect, Vocabulary};
 
 use crate::fault::Fault;
+use crate::responses::kept::Kept;
 
 /// What the endpoints share.
 pub struct App {
@@ -15,6 +16,8 @@ pub struct App {
     pub settings: Settings,
     /// What the edge counts.
     pub tally: Tally,
+    /// Responses that may be asked for again.
+    pub kept: Kept,
     model: OnceLock<Model>,
     draining: AtomicBool,
 }
@@ -97,6 +100,8 @@ pub struct Model {
     pub template: Option<ChatTemplate>,
     /// The template's source.
     pub template_source: Option<String>,
+    /// How it writes calls of tools.
+    pub dialect: &'static Dialect,
     /// What its file recommends.
     pub sampling: Sampling,
     /// What it is.
@@ -133,8 +138,9 @@ pub struct Facts {
 impl App {
     /// An app whose model is still to come.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let (tally, draining) = (Tally::default(), AtomicBool::new(false));
-        Arc::new(Self { settings, tally, model: OnceLock::new(), draining })
+        let (tally, kept) = (Tally::default(), Kept::default());
+        let (model, draining) = (OnceLock::new(), AtomicBool::new(false));
+        Arc::new(Self { settings, tally, kept, model, draining })
     }
 
     /// Where in its life the server is.
@@ -176,7 +182,12 @@ impl Model {
     /// Whether a client means this model.
     pub fn answers_to(&self, name: &str) -> bool {
         let same = |own: &str| own.eq_ignore_ascii_case(name);
-        same(&self.name) || same("default") || self.aliases.iter().any(|alias| same(alias))
+        // Agents made for Claude ask for it by name.
+        let claude = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("claude-"));
+        claude
+            || same(&self.name)
+            || same("default")
+            || self.aliases.iter().any(|alias| same(alias))
     }
 }
 

@@ -3,6 +3,9 @@
 //! ```text
 //! edge       connections, limits, keys, request ids, faults into bodies, drain
 //!  ├ openai    /v1/chat/completions ..   one file per endpoint: fields in, chunks out
+//!  ├ responses /v1/responses
+//!  ├ anthropic /v1/messages
+//!  ├ llama     /completion, /infill: llama.cpp's own wire
 //!  ├ admin     /health, /metrics ..
 //!  └ chat      what all wires share: conversation ─► prompt ─► generation ─► parts
 //! ```
@@ -10,12 +13,15 @@
 
 pub mod admin;
 pub mod answer;
+pub mod anthropic;
 pub mod app;
 pub mod chat;
 pub mod edge;
 pub mod fault;
 pub mod fields;
+pub mod llama;
 pub mod openai;
+pub mod responses;
 
 use std::sync::Arc;
 
@@ -30,7 +36,12 @@ pub type Route = (&'static str, MethodRouter<Arc<App>>);
 
 /// Every endpoint.
 pub fn routes() -> impl Iterator<Item = Route> {
-    openai::routes().into_iter().chain(admin::routes())
+    openai::routes()
+        .into_iter()
+        .chain(responses::routes())
+        .chain(anthropic::routes())
+        .chain(llama::routes())
+        .chain(admin::routes())
 }
 
 /// Every endpoint, each with its faults in its wire's words.

@@ -15,9 +15,11 @@ mod error;
 mod stop_strings;
 mod template;
 mod tokenizer;
+mod tools;
 
 pub use decoder::Decoder;
 pub use error::Error;
 pub use stop_strings::{StopStrings, Visible};
 pub use template::ChatTemplate;
 pub use tokenizer::{Controls, Kind, Parts, Special, SpecialIds, Vocabulary};
+pub use tools::{Dialect, Ending, Part, Reader, Repair, Rules, Thinking, Tool};

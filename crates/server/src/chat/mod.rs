@@ -1,1 +1,26 @@
 //! Chat: what all wires share between the fields of a request and the chunks of its answer.
+//!
+//! ```text
+//! fields ─ Conversation ─ Prompt ─┐
+//!       └─ Parameters ────────────┴─ Order ─ Generation ─ Step ─┬─ stream: a Speaker's events
+//!                                                               └─ whole:  an answer at once
+//! ```
+
+pub mod conversation;
+pub mod form;
+pub mod generation;
+pub mod name;
+pub mod parameters;
+pub mod prompt;
+pub mod reading;
+pub mod stream;
+pub mod tool_choice;
+pub mod whole;
+
+pub use conversation::Conversation;
+pub use form::Form;
+pub use generation::{Finish, Generation, Order, Over, Step};
+pub use parameters::{Logprobs, Parameters};
+pub use prompt::Prompt;
+pub use reading::Reading;
+pub use tool_choice::ToolChoice;

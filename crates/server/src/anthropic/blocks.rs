@@ -1,0 +1,217 @@
+//! Blocks: Anthropic's messages as the conversation that templates know.
+//!
+//! ```text
+//! user       [tool_result, text]      a tool's message, then a user's, in the order of the blocks
+//! assistant  [thinking, text, tool_use]   one message: reasoning_content, content, tool_calls
+//! what is unknown                     a note in its place, so that nothing is refused or lost
+//! ```
+
+use serde_json::{Map, Value, json};
+
+use crate::chat::Conversation;
+use crate::fault::Fault;
+use crate::fields::{Fields, wrong};
+
+const ROLES: [&str; 4] = ["user", "assistant", "system", "developer"];
+
+/// Reads `system`, `messages` and `tools`.
+pub fn read(fields: &mut Fields) -> Result<Conversation, Fault> {
+    let mut conversation = Conversation::default();
+    let path = fields.path("system");
+    if let Some(system) = fields.take("system") {
+        let text = texts(&blocks(system, &path)?, "\n\n");
+        if !text.is_empty() {
+            conversation.push("system", text, Map::new());
+        }
+    }
+    let path = fields.path("messages");
+    let messages = fields.list("messages")?;
+    let messages = messages.ok_or_else(|| Fault::field(&*path, "is required"))?;
+    if messages.is_empty() {
+        return Err(Fault::field(path, "is empty"));
+    }
+    for (at, message) in messages.into_iter().enumerate() {
+        let mut message = Fields::of(message, &format!("{path}[{at}]"))?;
+        let role = message.word("role", &ROLES)?;
+        let role = role.ok_or_else(|| message.fault("role", "is required"))?;
+        let path = message.path("content");
+        let content = blocks(message.required("content")?, &path)?;
+        match role.as_str() {
+            "assistant" => push_assistant(&mut conversation, content),
+            "user" => push_user(&mut conversation, content),
+            _ => conversation.push("system", texts(&content, "\n\n"), Map::new()),
+        }
+    }
+    let last = conversation.messages.last();
+    conversation.continues = last.is_some_and(|last| {
+        last["role"] == "assistant" && last.get("tool_calls").is_none() && last["content"] != ""
+    });
+    read_tools(fields, &mut conversation)?;
+    Ok(conversation)
+}
+
+/// Tools in OpenAI's shape, which templates are written for. Those that Anthropic itself would run
+/// are left out.
+fn read_tools(fields: &mut Fields, conversation: &mut Conversation) -> Result<(), Fault> {
+    let path = fields.path("tools");
+    for (at, tool) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
+        let mut tool = Fields::of(tool, &format!("{path}[{at}]"))?;
+        let kind = tool.text("type")?;
+        if kind.is_some_and(|kind| kind != "custom") {
+            continue;
+        }
+        let name = tool.text("name")?;
+        let name = name.ok_or_else(|| tool.fault("name", "is required"))?;
+        let mut function = Map::from_iter([("name".to_owned(), json!(name))]);
+        if let Some(description) = tool.text("description")? {
+            function.insert("description".into(), json!(description));
+        }
+        let schema = tool.take("input_schema").unwrap_or_else(|| json!({ "type": "object" }));
+        function.insert("parameters".into(), schema);
+        conversation.tools.push(json!({ "type": "function", "function": function }));
+    }
+    Ok(())
+}
+
+/// A text is one block.
+fn blocks(content: Value, path: &str) -> Result<Vec<Value>, Fault> {
+    match content {
+        Value::String(text) => Ok(vec![json!({ "type": "text", "text": text })]),
+        Value::Array(blocks) => Ok(blocks),
+        other => Err(wrong(path, &other, "a text or a list of blocks")),
+    }
+}
+
+fn texts(blocks: &[Value], between: &str) -> String {
+    blocks.iter().map(text_of).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(between)
+}
+
+/// What a block says to a model that reads text alone.
+fn text_of(block: &Value) -> String {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match block["type"].as_str() {
+        Some("text") => text(&block["text"]).unwrap_or_default(),
+        Some("document") => text(&block["source"]["data"])
+            .filter(|_| block["source"]["type"] == "text")
+            .unwrap_or_else(|| note("document")),
+        Some("redacted_thinking") => String::new(),
+        Some(kind) => note(kind),
+        None => block.as_str().map(str::to_owned).unwrap_or_default(),
+    }
+}
+
+fn note(kind: &str) -> String {
+    let kind: String = kind.chars().take(40).collect();
+    format!("[{kind}: not shown, this model reads text alone]")
+}
+
+fn push_user(conversation: &mut Conversation, blocks: Vec<Value>) {
+    let mut words = Vec::new();
+    let flush = |words: &mut Vec<Value>, conversation: &mut Conversation| {
+        if !words.is_empty() {
+            conversation.push("user", texts(&std::mem::take(words), "\n"), Map::new());
+        }
+    };
+    for mut block in blocks {
+        if block["type"] != "tool_result" {
+            words.push(block);
+            continue;
+        }
+        flush(&mut words, conversation);
+        let content = match block["content"].take() {
+            Value::String(text) => text,
+            Value::Array(blocks) => texts(&blocks, "\n"),
+            _ => String::new(),
+        };
+        let id = block["tool_use_id"].take();
+        let more = Map::from_iter([("tool_call_id".to_owned(), id)]);
+        conversation.push("tool", content, more);
+    }
+    flush(&mut words, conversation);
+}
+
+fn push_assistant(conversation: &mut Conversation, blocks: Vec<Value>) {
+    let (mut words, mut thoughts, mut calls) = (Vec::new(), String::new(), Vec::new());
+    for mut block in blocks {
+        match block["type"].as_str() {
+            Some("thinking") => thoughts += block["thinking"].as_str().unwrap_or_default(),
+            Some("tool_use") => {
+                let arguments = match block["input"].take() {
+                    Value::Null => json!({}),
+                    input => crate::chat::conversation::walkable(input),
+                };
+                let function = json!({ "name": block["name"], "arguments": arguments });
+                let id = block["id"].take();
+                calls.push(json!({ "id": id, "type": "function", "function": function }));
+            }
+            _ => words.push(block),
+        }
+    }
+    let mut more = Map::new();
+    if !thoughts.is_empty() {
+        more.insert("reasoning_content".into(), json!(thoughts));
+    }
+    if !calls.is_empty() {
+        more.insert("tool_calls".into(), calls.into());
+    }
+    conversation.push("assistant", texts(&words, "\n"), more);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(body: &Value) -> (Value, Value, bool) {
+        let mut fields = Fields::of_body(body.to_string().as_bytes()).unwrap();
+        let conversation = read(&mut fields).unwrap();
+        (conversation.messages.into(), conversation.tools.into(), conversation.continues)
+    }
+
+    #[test]
+    fn blocks_keep_their_order() {
+        let body = json!({
+            "system": [{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }],
+            "messages": [
+                { "role": "user", "content": "c" },
+                { "role": "assistant", "content": [
+                    { "type": "thinking", "thinking": "d", "signature": "" },
+                    { "type": "text", "text": "e" },
+                    { "type": "tool_use", "id": "x", "name": "f", "input": { "g": 1 } },
+                ] },
+                { "role": "user", "content": [
+                    { "type": "tool_result", "tool_use_id": "x", "is_error": true,
+                      "content": [{ "type": "text", "text": "h" }, { "type": "image" }] },
+                    { "type": "text", "text": "i", "cache_control": { "type": "ephemeral" } },
+                    { "type": "hologram" },
+                ] },
+            ],
+            "tools": [
+                { "name": "f", "description": "j", "input_schema": { "type": "object" } },
+                { "type": "web_search_20250305", "name": "web_search" },
+            ],
+        });
+        let note = |kind| format!("[{kind}: not shown, this model reads text alone]");
+        let call = json!({ "id": "x", "type": "function",
+            "function": { "name": "f", "arguments": { "g": 1 } } });
+        let expected = json!([
+            { "role": "system", "content": "a\n\nb" },
+            { "role": "user", "content": "c" },
+            { "role": "assistant", "content": "e", "reasoning_content": "d",
+              "tool_calls": [call] },
+            { "role": "tool", "content": format!("h\n{}", note("image")), "tool_call_id": "x" },
+            { "role": "user", "content": format!("i\n{}", note("hologram")) },
+        ]);
+        let function =
+            json!({ "name": "f", "description": "j", "parameters": { "type": "object" } });
+        let tools = json!([{ "type": "function", "function": function }]);
+        assert_eq!(messages(&body), (expected, tools, false));
+    }
+
+    #[test]
+    fn a_begun_answer_is_continued() {
+        let body = json!({ "messages": [
+            { "role": "user", "content": "a" }, { "role": "assistant", "content": "{" },
+        ] });
+        assert!(messages(&body).2);
+    }
+}

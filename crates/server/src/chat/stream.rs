@@ -1,0 +1,116 @@
+//! Stream: an answer sent as it comes, as server-sent events.
+//!
+//! The first bytes are there before the prompt is read. Whatever is ready goes out in one piece;
+//! a client that does not read stops nothing but its own stream.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use qwire_text::Part;
+use serde::Serialize;
+
+use super::generation::{Generation, Step};
+
+/// Most bytes of a piece.
+const PIECE: usize = 16 << 10;
+
+/// A wire's words for what happens.
+pub trait Speaker: Send + 'static {
+    /// What is said before anything has happened.
+    fn open(&mut self, out: &mut Vec<u8>);
+    /// What is said of a step. False ends the stream.
+    fn speak(&mut self, step: Step, out: &mut Vec<u8>) -> bool;
+    /// What is said when every choice is over.
+    fn close(&mut self, out: &mut Vec<u8>);
+}
+
+/// The answer that a speaker makes of a generation.
+pub fn respond<S: Speaker>(generation: Generation, speaker: S) -> Response {
+    let talk = Talk { generation, speaker, stage: Stage::Opening };
+    let pieces = stream::unfold(talk, |mut talk| async move {
+        let piece = talk.piece().await?;
+        Some((Ok::<_, Infallible>(piece), talk))
+    });
+    let mut response = Body::from_stream(pieces).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // Proxies would gather events otherwise.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+struct Talk<S> {
+    generation: Generation,
+    speaker: S,
+    stage: Stage,
+}
+
+#[derive(PartialEq, Eq)]
+enum Stage {
+    Opening,
+    Speaking,
+    Over,
+}
+
+impl<S: Speaker> Talk<S> {
+    async fn piece(&mut self) -> Option<Bytes> {
+        let mut out = Vec::new();
+        match self.stage {
+            Stage::Over => return None,
+            Stage::Opening => {
+                self.speaker.open(&mut out);
+                self.stage = Stage::Speaking;
+            }
+            Stage::Speaking => {}
+        }
+        while self.stage == Stage::Speaking && out.len() < PIECE {
+            let next = match self.generation.ready() {
+                Some(step) => Some(step),
+                None if !out.is_empty() => break,
+                None => self.generation.next().await,
+            };
+            let goes_on = next.map(|step| self.speaker.speak(step, &mut out));
+            if goes_on.is_none() {
+                self.speaker.close(&mut out);
+            }
+            if goes_on != Some(true) {
+                self.stage = Stage::Over;
+            }
+        }
+        Some(out.into())
+    }
+}
+
+/// The visible text of parts, for wires that know nothing else.
+pub fn text_of(parts: Vec<Part>) -> String {
+    let text = |part| if let Part::Text(text) = part { Some(text) } else { None };
+    parts.into_iter().filter_map(text).collect()
+}
+
+/// Writes one event without a name.
+pub fn event(out: &mut Vec<u8>, data: &impl Serialize) {
+    out.extend_from_slice(b"data: ");
+    serde_json::to_writer(&mut *out, data)
+        .expect("what is ours can be written, and memory takes it");
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Writes one event with a name.
+pub fn event_named(out: &mut Vec<u8>, name: &str, data: &impl Serialize) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'\n');
+    event(out, data);
+}
+
+/// Writes what clients skip.
+pub fn comment(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(b"\n\n");
+}

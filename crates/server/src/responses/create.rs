@@ -1,0 +1,228 @@
+//! `POST /v1/responses`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use qwire_engine::Report;
+use qwire_text::Rules;
+use serde_json::{Map, Value, json};
+
+use super::answer::ResponseSpeaker;
+use super::tools::Tools;
+use super::{items, kept};
+use crate::answer::Json;
+use crate::app::{App, Model, now};
+use crate::chat::name::named;
+use crate::chat::{
+    Conversation, Form, Generation, Order, Parameters, Prompt, Reading, ToolChoice, parameters,
+    stream,
+};
+use crate::fault::Fault;
+use crate::fields::Fields;
+
+const WITHOUT_EFFECT: &[&str] = &[
+    "client_metadata",
+    "include",
+    "max_tool_calls",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "stream_options",
+    "user",
+];
+
+/// A request, every field read.
+pub struct ResponseRequest {
+    conversation: Conversation,
+    tools: Tools,
+    parameters: Parameters,
+    choice: ToolChoice,
+    parallel: bool,
+    form: (Form, String),
+    stream: bool,
+    store: bool,
+    /// All items so far.
+    items: Vec<Value>,
+    /// What the response repeats of its request.
+    echo: Map<String, Value>,
+}
+
+/// The endpoint.
+pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, Fault> {
+    let mut fields = Fields::of_body(&body)?;
+    let name = fields.text("model")?;
+    let model = app.model_named(name.as_deref())?;
+    let request = ResponseRequest::read(&mut fields, model, &app)?;
+    let ignored = fields.finish(&app.settings)?;
+    let (streams, store) = (request.stream, request.store);
+    let (tools, echo) = (request.tools.clone(), request.echo.clone());
+    let (order, items) = order(app.clone(), request).await?;
+    let generation = Generation::start(&app, model, vec![order])?;
+    let shelf = store.then(|| (app.clone(), items));
+    let speaker = ResponseSpeaker::of(head(model, echo)?, tools, shelf);
+    let answer = if streams {
+        stream::respond(generation, speaker)
+    } else {
+        Json(speaker.whole(generation).await?).into_response()
+    };
+    Ok((ignored, answer).into_response())
+}
+
+/// What every response says of itself.
+fn head(model: &Model, echo: Map<String, Value>) -> Result<Value, Fault> {
+    let mut response = json!({
+        "id": named("resp_")?, "object": "response", "created_at": now(),
+        "status": "in_progress", "background": false, "error": null,
+        "incomplete_details": null, "model": model.name, "output": [], "usage": null,
+    });
+    echo.into_iter().for_each(|(name, value)| response[name] = value);
+    Ok(response)
+}
+
+async fn order(app: Arc<App>, request: ResponseRequest) -> Result<(Order, Vec<Value>), Fault> {
+    let work = move || {
+        let model = app.model()?;
+        let ResponseRequest { mut conversation, parameters, choice, parallel, form, .. } = request;
+        choice.narrow(&mut conversation);
+        let prompt = Prompt::of(&conversation, model)?;
+        let rules = Rules { thinking: prompt.thinking, parallel };
+        let reading = Reading::of(model, &conversation, rules, &choice, &form.0, &form.1)?;
+        let report = Report::Nothing;
+        let order = Order { ids: prompt.ids, parameters, logprobs: None, report, reading };
+        Ok((order, request.items))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| Fault::internal())?
+}
+
+impl ResponseRequest {
+    /// Reads every field but the model's name.
+    pub fn read(fields: &mut Fields, model: &Model, app: &App) -> Result<Self, Fault> {
+        let mut items = Vec::new();
+        let before = fields.text("previous_response_id")?;
+        if let Some(before) = &before {
+            let row = app.kept.find(before).ok_or_else(|| Fault {
+                param: Some("previous_response_id".into()),
+                ..kept::missing(before)
+            })?;
+            items.clone_from(&row.items);
+        }
+        items.extend(items::read(fields)?);
+        let instructions = fields.text("instructions")?;
+        let mut echo = Map::new();
+        echo.insert("instructions".into(), json!(instructions));
+        echo.insert("previous_response_id".into(), json!(before));
+        let listed = fields.list("tools")?.unwrap_or_default();
+        echo.insert("tools".into(), listed.clone().into());
+        let tools = Tools::read(&mut Fields::of(json!({ "tools": listed }), "")?.rooted())?;
+        let mut conversation = items::conversation(instructions, &items, &tools)?;
+        let mut thinking = Map::new();
+        if let Some(mut reasoning) = fields.object("reasoning")? {
+            if let Some(effort) = reasoning.take("effort") {
+                thinking.insert("reasoning_effort".into(), effort);
+            }
+            reasoning.without_effect(&["summary", "generate_summary"]);
+        }
+        echo.insert(
+            "reasoning".into(),
+            json!({
+                "effort": thinking.get("reasoning_effort"), "summary": null,
+            }),
+        );
+        conversation.switches =
+            parameters::switches(&mut Fields::of(thinking.into(), "reasoning")?)?;
+        let mut parameters = Parameters::read(fields, model, parameters::STOPS)?;
+        parameters.n = 1;
+        parameters.guard_repetition = true;
+        let most = fields.count("max_output_tokens", 1..=u64::MAX)?;
+        parameters.max_tokens = most.map(|most| most as usize);
+        fields.only("top_logprobs", &[json!(0)])?;
+        let choice = read_choice(fields, &conversation, &tools)?;
+        let parallel = fields.flag("parallel_tool_calls")?.unwrap_or(true);
+        let store = fields.flag("store")?.unwrap_or(true);
+        let metadata = fields.take("metadata").unwrap_or_else(|| json!({}));
+        let text = fields.take("text");
+        let form = form(text.clone())?;
+        for (name, value) in [
+            ("max_output_tokens", json!(most)),
+            ("parallel_tool_calls", json!(parallel)),
+            ("store", json!(store)),
+            ("temperature", json!(parameters.sampling.temperature)),
+            ("top_p", json!(parameters.sampling.top_p)),
+            ("truncation", json!("disabled")),
+            ("text", text.unwrap_or_else(|| json!({ "format": { "type": "text" } }))),
+            ("tool_choice", choice_value(&choice)),
+            ("metadata", metadata),
+        ] {
+            echo.insert(name.into(), value);
+        }
+        fields.only("truncation", &[json!("disabled"), json!("auto")])?;
+        fields.only("background", &[json!(false)])?;
+        fields.only("conversation", &[])?;
+        fields.only("prompt", &[])?;
+        let stream = fields.flag("stream")?.unwrap_or(false);
+        fields.without_effect(WITHOUT_EFFECT);
+        Ok(Self {
+            conversation,
+            tools,
+            parameters,
+            choice,
+            parallel,
+            form,
+            stream,
+            store,
+            items,
+            echo,
+        })
+    }
+}
+
+/// `text.format` is `response_format`, one level flatter.
+fn form(text: Option<Value>) -> Result<(Form, String), Fault> {
+    let Some(mut text) = text else { return Ok((Form::Free, String::new())) };
+    let mut format = text["format"].take();
+    if format.is_null() {
+        return Ok((Form::Free, String::new()));
+    }
+    if format["type"] == "json_schema" {
+        let schema = format["schema"].take();
+        format["json_schema"] = json!({ "name": format["name"], "schema": schema });
+    }
+    let mut fields = Fields::of(json!({ "response_format": format }), "text")?;
+    Ok((Form::read(&mut fields)?.0, "text.format".into()))
+}
+
+/// `tool_choice`, whose functions are one level flatter than in chat.
+fn read_choice(
+    fields: &mut Fields,
+    conversation: &Conversation,
+    tools: &Tools,
+) -> Result<ToolChoice, Fault> {
+    let choice = match fields.take("tool_choice") {
+        Some(Value::Object(choice)) => match choice.get("name").and_then(Value::as_str) {
+            Some(name) => {
+                let space = choice.get("namespace").and_then(Value::as_str);
+                ToolChoice::Named(tools.function(space, name))
+            }
+            // Hosted tools, and lists of what is allowed: the model chooses among what is here.
+            None => ToolChoice::Auto,
+        },
+        Some(word) => {
+            let mut inner = Fields::of(json!({ "tool_choice": word }), "")?.rooted();
+            return ToolChoice::read(&mut inner, conversation);
+        }
+        None => ToolChoice::Auto,
+    };
+    choice.check(conversation, "tool_choice")?;
+    Ok(choice)
+}
+
+fn choice_value(choice: &ToolChoice) -> Value {
+    match choice {
+        ToolChoice::None => json!("none"),
+        ToolChoice::Auto => json!("auto"),
+        ToolChoice::Required => json!("required"),
+        ToolChoice::Named(name) => json!({ "type": "function", "name": name }),
+    }
+}

@@ -1,0 +1,194 @@
+//! Tools: every kind that a client of Responses offers, as functions that a model can call, and
+//! back again.
+//!
+//! ```text
+//! function              itself
+//! namespace             NAMESPACE__NAME for each tool inside, called by its own name in its space
+//! custom, apply_patch   a function of one text, `input`
+//! local_shell           a function of a command
+//! web_search, mcp ..    run by OpenAI's own servers: left out
+//! ```
+
+use serde_json::{Map, Value, json};
+
+use crate::fault::Fault;
+use crate::fields::{Fields, wrong};
+
+/// The parameter of a tool that takes a text.
+const INPUT: &str = "input";
+
+/// How the calls of a tool come back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// `function_call`, perhaps in a namespace.
+    Function(Option<String>, String),
+    /// `custom_tool_call`.
+    Custom,
+    /// `local_shell_call`.
+    Shell,
+}
+
+/// The tools of a request.
+#[derive(Clone, Default, Debug)]
+pub struct Tools {
+    /// In the shape of chat completions.
+    pub functions: Vec<Value>,
+    origins: Vec<(String, Origin)>,
+}
+
+impl Tools {
+    /// Reads `tools`.
+    pub fn read(fields: &mut Fields) -> Result<Self, Fault> {
+        let path = fields.path("tools");
+        let mut tools = Self::default();
+        for (at, tool) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
+            tools.add(&tool, &format!("{path}[{at}]"), None)?;
+        }
+        Ok(tools)
+    }
+
+    fn add(&mut self, tool: &Value, path: &str, space: Option<&str>) -> Result<(), Fault> {
+        if !tool.is_object() {
+            return Err(wrong(path, tool, "an object"));
+        }
+        let text = |key: &str| tool[key].as_str().map(str::to_owned);
+        let name = text("name");
+        let needed = || name.clone().ok_or_else(|| Fault::field(path, "has no `name`"));
+        let input = || {
+            let input = json!({ "type": "string" });
+            json!({ "type": "object", "properties": { INPUT: input }, "required": [INPUT] })
+        };
+        match tool["type"].as_str() {
+            Some("function") => {
+                let own = needed()?;
+                let full = space.map_or_else(|| own.clone(), |space| format!("{space}__{own}"));
+                let origin = Origin::Function(space.map(str::to_owned), own);
+                self.push(full, text("description"), tool["parameters"].clone(), origin);
+            }
+            Some("namespace") => {
+                let space = needed()?;
+                for (at, tool) in tool["tools"].as_array().into_iter().flatten().enumerate() {
+                    self.add(tool, &format!("{path}.tools[{at}]"), Some(&space))?;
+                }
+            }
+            Some("custom") => {
+                self.push(needed()?, text("description"), input(), Origin::Custom);
+            }
+            Some("apply_patch") => {
+                let about = "Applies a patch to files".to_owned();
+                self.push("apply_patch".into(), Some(about), input(), Origin::Custom);
+            }
+            Some("local_shell") => {
+                let list = json!({ "type": "array", "items": { "type": "string" } });
+                let schema = json!({
+                    "type": "object",
+                    "properties": {
+                        "command": list,
+                        "working_directory": { "type": "string" },
+                        "timeout_ms": { "type": "integer" },
+                    },
+                    "required": ["command"],
+                });
+                let about = "Runs a command: a program and its arguments".to_owned();
+                self.push("local_shell".into(), Some(about), schema, Origin::Shell);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, name: String, about: Option<String>, parameters: Value, origin: Origin) {
+        let mut function = Map::from_iter([("name".to_owned(), json!(name))]);
+        if let Some(about) = about {
+            function.insert("description".into(), json!(about));
+        }
+        let any = || json!({ "type": "object" });
+        let parameters = if parameters.is_null() { any() } else { parameters };
+        function.insert("parameters".into(), parameters);
+        self.functions.push(json!({ "type": "function", "function": function }));
+        self.origins.push((name, origin));
+    }
+
+    /// How a call of this function comes back.
+    pub fn origin(&self, name: &str) -> Origin {
+        let found = self.origins.iter().find(|(known, _)| known == name);
+        found.map_or_else(|| Origin::Function(None, name.into()), |(_, origin)| origin.clone())
+    }
+
+    /// The function that a choice means.
+    pub fn function(&self, space: Option<&str>, name: &str) -> String {
+        space.map_or_else(|| name.to_owned(), |space| format!("{space}__{name}"))
+    }
+}
+
+impl Origin {
+    /// The item of a call whose arguments are complete.
+    pub fn item(
+        &self,
+        id: &str,
+        call_id: &str,
+        name: &str,
+        arguments: &str,
+        status: &str,
+    ) -> Value {
+        let parsed = || serde_json::from_str(arguments).unwrap_or(Value::Null);
+        match self {
+            Self::Function(space, own) => {
+                let mut item = json!({
+                    "type": "function_call", "id": id, "call_id": call_id, "name": own,
+                    "arguments": arguments, "status": status,
+                });
+                if let Some(space) = space {
+                    item["namespace"] = json!(space);
+                }
+                item
+            }
+            Self::Custom => json!({
+                "type": "custom_tool_call", "id": id, "call_id": call_id, "name": name,
+                "input": parsed()[INPUT].as_str().unwrap_or_default(), "status": status,
+            }),
+            Self::Shell => {
+                let mut action = parsed();
+                if !action.is_object() {
+                    action = json!({ "command": [] });
+                }
+                action["type"] = json!("exec");
+                action["env"] = json!({});
+                json!({
+                    "type": "local_shell_call", "id": id, "call_id": call_id, "action": action,
+                    "status": status,
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_goes_there_and_back() {
+        let body = json!({ "tools": [
+            { "type": "function", "name": "a", "description": "b", "parameters": { "type": "object" } },
+            { "type": "namespace", "name": "mcp", "tools": [{ "type": "function", "name": "a" }] },
+            { "type": "custom", "name": "patch", "format": { "type": "grammar" } },
+            { "type": "local_shell" },
+            { "type": "web_search" },
+            { "type": "never seen" },
+        ] });
+        let tools =
+            Tools::read(&mut Fields::of_body(body.to_string().as_bytes()).unwrap()).unwrap();
+        let names: Vec<_> = tools.functions.iter().map(|t| t["function"]["name"].clone()).collect();
+        assert_eq!(names, ["a", "mcp__a", "patch", "local_shell"]);
+        let item = |name: &str, arguments: &str| {
+            tools.origin(name).item("i", "c", name, arguments, "completed")
+        };
+        let spaced = item("mcp__a", "{}");
+        assert_eq!((&spaced["name"], &spaced["namespace"]), (&json!("a"), &json!("mcp")));
+        let custom = item("patch", r#"{"input":"x"}"#);
+        assert_eq!((&custom["type"], &custom["input"]), (&json!("custom_tool_call"), &json!("x")));
+        let shell = item("local_shell", r#"{"command":["ls"]}"#);
+        assert_eq!(shell["action"]["command"], json!(["ls"]));
+    }
+}
