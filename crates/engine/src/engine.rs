@@ -54,10 +54,8 @@ impl Engine {
         deliver: &mut dyn FnMut(Delivery),
     ) -> bool {
         let plan = self.scheduler.plan(clock());
-        let Some(plan) = plan else {
-            self.scheduler.deliveries().into_iter().for_each(deliver);
-            return false;
-        };
+        self.scheduler.deliveries().into_iter().for_each(&mut *deliver); // those who start hear so
+        let Some(plan) = plan else { return false };
         let runner = &mut *self.runner;
         let stepped = guarded(|| {
             plan.copies.iter().for_each(|(from, to)| runner.copy_page(*from, *to));
@@ -96,6 +94,7 @@ impl Engine {
                 Ok(faults) => {
                     let times = (began, clock());
                     self.scheduler.advanced(layers, faults, &mut *self.runner, times);
+                    self.scheduler.read_out(clock().saturating_sub(times.1));
                 }
                 Err(fault) => self.scheduler.advance_failed(fault),
             }
