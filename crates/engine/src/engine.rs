@@ -62,7 +62,11 @@ impl Engine {
             (plan.step.rows() > 0).then(|| runner.step(&plan.step))
         });
         match stepped {
-            Ok(Some(faults)) => self.scheduler.stepped(&faults, runner, clock()),
+            Ok(Some(faults)) => {
+                let now = clock();
+                self.scheduler.stepped(&faults, runner, now);
+                self.scheduler.read_out(clock().saturating_sub(now));
+            }
             Ok(None) => {}
             Err(fault) => {
                 self.scheduler.step_failed(&fault);

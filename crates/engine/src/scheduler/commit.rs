@@ -19,7 +19,6 @@ impl Scheduler {
     /// The step is done: samples each row's token from the runner's logits.
     pub fn stepped(&mut self, faults: &[Poison], runner: &mut dyn Runner, now: Duration) {
         let seconds = now.saturating_sub(self.began).as_secs_f64();
-        self.pace.stepped(seconds);
         self.turn.step = Some(seconds);
         self.counters.steps += 1;
         self.counters.computed += self.stepping.len() as u64;
@@ -95,9 +94,15 @@ impl Scheduler {
         }
     }
 
-    /// What a chunk's outputs were read for took so long.
+    /// Reading the outputs of the step, or of layers, took so long.
     pub fn read_out(&mut self, time: Duration) {
         let seconds = time.as_secs_f64();
+        if !self.turn.advanced {
+            let step = self.turn.step.map(|step| step + seconds);
+            self.turn.step = step;
+            step.into_iter().for_each(|step| self.pace.stepped(step));
+            return;
+        }
         self.turn.spent += seconds;
         let heads = std::mem::take(&mut self.turn.heads);
         if heads > 0 {

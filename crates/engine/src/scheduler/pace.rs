@@ -32,7 +32,7 @@ pub struct Pace {
 /// What of a turn has passed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Turn {
-    /// How long its step took, if it had one.
+    /// How long its step took and what was read of it, if it had one.
     pub step: Option<f64>,
     /// How long layers have run since.
     pub spent: f64,
@@ -63,7 +63,7 @@ impl Pace {
         Self { stall, quantum, step: None, layers, head: None, saved: 0.0 }
     }
 
-    /// A step took so long.
+    /// A step and the reading of its logits took so long.
     pub fn stepped(&mut self, seconds: f64) {
         self.step = Some(seconds);
     }

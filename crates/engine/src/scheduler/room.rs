@@ -77,6 +77,7 @@ impl Scheduler {
     /// The bad ending of a sequence that runs: nothing more of it is published.
     pub(super) fn fail(&mut self, key: Key, fault: Fault) {
         self.unpark(key);
+        self.turn.heads = 0; // read in part, they tell nothing of their cost
         let mut sequence = self.running.remove(&key).expect("it runs");
         self.pages.release(std::mem::take(&mut sequence.table));
         self.counters.failed += 1;

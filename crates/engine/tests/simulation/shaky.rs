@@ -92,9 +92,13 @@ impl Runner for Shaky {
 
     fn logits(&mut self, outputs: Range<usize>) -> &[f32] {
         assert!(!self.breaks(), "{PROVOKED}");
+        let (took, mut seen) = (self.toy.head * outputs.len() as u32, self.seen.lock().unwrap());
         if self.reading {
-            self.seen.lock().unwrap().advanced += self.toy.head * outputs.len() as u32;
+            seen.advanced += took;
+        } else {
+            seen.step = seen.step.map(|step| step + took);
         }
+        drop(seen);
         self.toy.logits(outputs)
     }
 
