@@ -54,17 +54,19 @@ impl Engine {
         deliver: &mut dyn FnMut(Delivery),
     ) -> bool {
         let plan = self.scheduler.plan(clock());
-        let Some(plan) = plan else {
-            self.scheduler.deliveries().into_iter().for_each(deliver);
-            return false;
-        };
+        self.scheduler.deliveries().into_iter().for_each(&mut *deliver); // those who start hear so
+        let Some(plan) = plan else { return false };
         let runner = &mut *self.runner;
         let stepped = guarded(|| {
             plan.copies.iter().for_each(|(from, to)| runner.copy_page(*from, *to));
             (plan.step.rows() > 0).then(|| runner.step(&plan.step))
         });
         match stepped {
-            Ok(Some(faults)) => self.scheduler.stepped(&faults, runner, clock()),
+            Ok(Some(faults)) => {
+                let now = clock();
+                self.scheduler.stepped(&faults, runner, now);
+                self.scheduler.read_out(clock().saturating_sub(now));
+            }
             Ok(None) => {}
             Err(fault) => {
                 self.scheduler.step_failed(&fault);
@@ -96,6 +98,7 @@ impl Engine {
                 Ok(faults) => {
                     let times = (began, clock());
                     self.scheduler.advanced(layers, faults, &mut *self.runner, times);
+                    self.scheduler.read_out(clock().saturating_sub(times.1));
                 }
                 Err(fault) => self.scheduler.advance_failed(fault),
             }

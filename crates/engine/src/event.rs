@@ -1,9 +1,11 @@
 //! Events: what is heard of a request on its way to exactly one ending per choice.
 //!
 //! ```text
-//! Started ─ Prefill .. ─ Prompt .. ─ Token .. ─┬─ Finished
-//!       └──────────────── Embedding ───────────┴─ Failed          each may come at any moment
+//! Prefill .. ─ Started ─ Prefill .. ─ Prompt .. ─ Token .. ─┬─ Finished
+//!                    └──────────────── Embedding ───────────┴─ Failed
 //! ```
+//! An ending may come at any moment. Before its start a choice hears how far somebody else has
+//! computed what it will find cached.
 
 use std::fmt;
 
@@ -26,7 +28,7 @@ pub struct Delivery {
 /// What happens to a choice.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
-    /// It left the queue.
+    /// It left the queue, and has the pages of what was cached. Nothing else was computed for it.
     Started {
         /// Tokens of its prompt that need no computing.
         cached_tokens: usize,

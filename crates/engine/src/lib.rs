@@ -26,6 +26,7 @@ pub use constraint::{Allowed, Constraint, Mask};
 pub use engine::Engine;
 pub use event::{Delivery, Event, Fault, Finish, Sampled, Usage};
 pub use pages::{Pages, Table};
+pub use qwire_model::TokenId;
 pub use request::{
     Bounds, Choice, Class, Pooling, Refusal, Report, Request, RequestId, Salt, Settings,
 };
@@ -33,4 +34,4 @@ pub use sampler::{Sampler, Sampling};
 pub use scheduler::{Plan, Scheduler};
 pub use service::{Answer, Handle, Health, Service, Sink};
 pub use stats::{Counters, Histogram, Stats};
-pub use tree::{Cached, Explanation, Miss};
+pub use tree::{Cached, Explanation, Listing, Miss};

@@ -47,18 +47,26 @@ pub struct Full;
 pub struct Pages {
     uses: Vec<u32>,
     free: Vec<PageId>,
+    /// Which node of the tree keeps a page.
+    nodes: Vec<Option<usize>>,
+    idle: usize,
 }
 
 impl Pages {
     /// A pool of unused pages.
     pub fn new(pages: usize) -> Self {
         let free = (0..pages as u32).rev().map(PageId).collect();
-        Self { uses: vec![0; pages], free }
+        Self { uses: vec![0; pages], free, nodes: vec![None; pages], idle: 0 }
     }
 
     /// Pages nobody uses.
     pub fn free(&self) -> usize {
         self.free.len()
+    }
+
+    /// Pages that the tree keeps and nobody else uses.
+    pub fn idle(&self) -> usize {
+        self.idle
     }
 
     /// Pages in all.
@@ -112,15 +120,36 @@ impl Pages {
     }
 
     /// Uses a page that is in use once more.
-    pub fn hold(&mut self, page: PageId) {
-        let uses = &mut self.uses[page.0 as usize];
-        assert!(*uses > 0, "a free page holds nothing");
-        *uses += 1;
+    fn hold(&mut self, page: PageId) {
+        let at = page.0 as usize;
+        assert!(self.uses[at] > 0, "a free page holds nothing");
+        self.idle -= usize::from(self.is_idle(at));
+        self.uses[at] += 1;
     }
 
-    /// Takes back one [`Pages::hold`].
+    /// A node of the tree uses a page too.
+    pub fn keep(&mut self, page: PageId, node: usize) {
+        self.hold(page);
+        let before = self.nodes[page.0 as usize].replace(node);
+        assert!(before.is_none(), "two nodes keep one page");
+    }
+
+    /// Takes back a [`Pages::keep`].
     pub fn let_go(&mut self, page: PageId) {
+        let at = page.0 as usize;
+        self.idle -= usize::from(self.is_idle(at));
+        self.nodes[at] = None;
         self.drop_use(page);
+    }
+
+    /// The node that keeps a page.
+    pub fn node(&self, page: PageId) -> Option<usize> {
+        self.nodes[page.0 as usize]
+    }
+
+    /// Whether nobody but the tree uses a page.
+    fn is_idle(&self, at: usize) -> bool {
+        self.uses[at] == 1 && self.nodes[at].is_some()
     }
 
     /// How many use a page.
@@ -167,6 +196,7 @@ impl Pages {
         if *uses == 0 {
             self.free.push(page);
         }
+        self.idle += usize::from(self.is_idle(page.0 as usize));
     }
 }
 

@@ -4,6 +4,7 @@
 //! choice.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use qwire_model::TokenId;
@@ -206,7 +207,7 @@ pub struct Bounds {
     pub context: usize,
     /// Tokens of the vocabulary.
     pub vocab: usize,
-    /// Most choices of a request.
+    /// Most choices of a request, and most that wait.
     pub choices: usize,
 }
 
@@ -231,5 +232,55 @@ impl Bounds {
         request.choices.iter().try_for_each(|choice| {
             choice.sampling.validate_for(self.vocab).map_err(Refusal::Sampling)
         })
+    }
+}
+
+/// The way into the queue, from any thread: each request passes here once, and what has passed is
+/// never refused later.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub bounds: Bounds,
+    waiting: AtomicUsize, // choices that passed and do not run
+    refused: AtomicU64,
+}
+
+impl Door {
+    /// Nobody waits.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, waiting: AtomicUsize::new(0), refused: AtomicU64::new(0) }
+    }
+
+    /// Takes places in the queue for a request.
+    pub fn pass(&self, request: &Request) -> Result<(), Refusal> {
+        let fit = |waiting: usize| {
+            let waiting = waiting + request.choices.len();
+            (waiting <= self.bounds.choices).then_some(waiting)
+        };
+        let verdict = self.bounds.check(request).and_then(|()| {
+            let taken = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fit);
+            taken.map(drop).map_err(|waiting| Refusal::Full { waiting })
+        });
+        verdict.map_err(|refusal| self.refuse(refusal))
+    }
+
+    /// Counts a refusal.
+    pub fn refuse(&self, refusal: Refusal) -> Refusal {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        refusal
+    }
+
+    /// Choices leave the queue.
+    pub fn leave(&self, choices: usize) {
+        self.waiting.fetch_sub(choices, Ordering::Relaxed);
+    }
+
+    /// A choice comes back, whether there is a place or not.
+    pub fn come_back(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that were not accepted.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 }

@@ -19,7 +19,7 @@ use qwire_model::Runner;
 
 use crate::engine::Engine;
 use crate::event::{Delivery, Event, Fault};
-use crate::request::{Bounds, Refusal, Request, RequestId, Settings};
+use crate::request::{Bounds, Door, Refusal, Request, RequestId, Settings};
 use crate::scheduler::{Scheduler, guarded};
 use crate::stats::Stats;
 
@@ -43,8 +43,7 @@ pub enum Health {
 pub struct Service {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    bounds: Bounds,
-    waiting: usize,
+    door: Arc<Door>,
     ids: AtomicU64,
 }
 
@@ -75,8 +74,6 @@ struct Shared {
 #[derive(Default)]
 struct Inbox {
     orders: Vec<Order>,
-    /// Answers that wait, those among the orders included.
-    waiting: usize,
     /// When the service ends, whatever is left.
     end: Option<Duration>,
     over: bool,
@@ -102,32 +99,27 @@ impl Service {
             over: Condvar::new(),
             glance: Mutex::new((engine.scheduler().stats(), Health::Sound)),
         });
-        let bounds = engine.scheduler().bounds();
+        let door = engine.scheduler().door();
         let desk = Desk { shared: shared.clone(), sinks: HashMap::new(), crash: None };
         let thread = std::thread::Builder::new().name("qwire-engine".into());
         let thread = thread.spawn(move || desk.serve(engine))?;
-        let ids = AtomicU64::new(0);
-        Ok(Self { shared, thread: Some(thread), bounds, waiting: settings.waiting, ids })
+        Ok(Self { shared, thread: Some(thread), door, ids: AtomicU64::new(0) })
     }
 
     /// What requests are accepted.
     pub fn bounds(&self) -> Bounds {
-        self.bounds
+        self.door.bounds
     }
 
     /// Queues a request, or refuses it at once. Each choice hears of exactly one ending.
     pub fn submit(&self, request: Request, sink: Sink) -> Result<Handle, Refusal> {
-        self.bounds.check(&request)?;
+        self.door.pass(&request)?;
         let id = RequestId(self.ids.fetch_add(1, Ordering::Relaxed));
         let mut inbox = self.shared.inbox();
         if inbox.end.is_some() {
-            return Err(Refusal::Draining);
+            self.door.leave(request.choices.len());
+            return Err(self.door.refuse(Refusal::Draining));
         }
-        let (waiting, choices) = (inbox.waiting, request.choices.len());
-        if waiting + choices > self.waiting {
-            return Err(Refusal::Full { waiting });
-        }
-        inbox.waiting += choices;
         inbox.orders.push(Order::Submit(id, request, sink, self.shared.epoch.elapsed()));
         drop(inbox);
         self.shared.wake.notify_all();
@@ -162,7 +154,9 @@ impl Service {
 
     /// The latest figures; it never waits for the engine.
     pub fn stats(&self) -> Stats {
-        self.shared.glance().0.clone()
+        let mut stats = self.shared.glance().0.clone();
+        stats.counters.refused = self.door.refused();
+        stats
     }
 
     /// The latest health.
@@ -277,15 +271,9 @@ impl Desk {
         let shared = self.shared.clone();
         let mut inbox = shared.inbox();
         while engine.scheduler().is_idle() && inbox.orders.is_empty() && inbox.end.is_none() {
-            inbox.waiting = 0; // those counted may have been cancelled since
             inbox = shared.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
         }
         let orders = std::mem::take(&mut inbox.orders);
-        let new = |order: &Order| match order {
-            Order::Submit(_, request, ..) => request.choices.len(),
-            _ => 0,
-        };
-        inbox.waiting = engine.scheduler().waiting() + orders.iter().map(new).sum::<usize>();
         let end = inbox.end;
         drop(inbox);
         orders.into_iter().for_each(|order| self.follow(engine, order));
@@ -299,15 +287,9 @@ impl Desk {
         let now = self.shared.epoch.elapsed();
         match order {
             Order::Submit(id, request, sink, arrived) => {
-                let open: Vec<usize> = (0..request.choices.len()).collect();
-                let mut line = Line { sink, open };
-                match engine.submit(id, request, arrived) {
-                    Ok(()) => drop(self.sinks.insert(id, line)),
-                    // The bounds were checked; only an end may have come in between.
-                    Err(_) => line.open.into_iter().for_each(|choice| {
-                        tell(&mut line.sink, choice, Event::Failed(Fault::Shutdown));
-                    }),
-                }
+                let open = (0..request.choices.len()).collect();
+                self.sinks.insert(id, Line { sink, open });
+                engine.scheduler_mut().queue(id, request, arrived);
             }
             Order::Cancel(id) => engine.scheduler_mut().cancel(id, now),
             // Whoever asked a question that panics gets no answer.
@@ -333,13 +315,14 @@ impl Desk {
         let now = shared.epoch.elapsed();
         left.into_iter().for_each(|id| engine.scheduler_mut().cancel(id, now));
         self.hand_out(engine);
+        let stats = engine.scheduler().stats();
         let mut glance = shared.glance();
         if engine.scheduler().crashes() > crashes {
             let last = self.crash.replace(now);
             let again = last.is_some_and(|last| now.saturating_sub(last) < ACCIDENT);
             glance.1 = if again { Health::Broken } else { glance.1 };
         }
-        glance.0 = engine.scheduler().stats();
+        glance.0 = stats;
     }
 }
 

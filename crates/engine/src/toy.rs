@@ -38,6 +38,8 @@ pub struct Toy {
     pub limits: Limits,
     /// What a layer takes, whatever it computes, and for each row.
     pub cost: (Duration, Duration),
+    /// What the logits of a row take.
+    pub head: Duration,
     /// Where that time passes.
     pub clock: Clock,
     slots: Vec<Vec<u64>>, // [layers][slots]
@@ -54,6 +56,7 @@ impl Toy {
             vocab,
             limits: Limits { rows, outputs, pages, kv: KvType::F32 },
             cost: (Duration::ZERO, Duration::ZERO),
+            head: Duration::ZERO,
             clock: Clock::default(),
             slots: vec![vec![0; pages * PAGE]; layers],
             parked: None,
@@ -139,6 +142,7 @@ impl Runner for Toy {
     }
 
     fn logits(&mut self, outputs: Range<usize>) -> &[f32] {
+        self.clock.pass(self.head * outputs.len() as u32);
         let hashes = self.outputs[outputs].iter();
         self.logits = hashes.flat_map(|hash| logits(*hash, self.vocab)).collect();
         &self.logits

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use qwire_engine::toy::Toy;
 use qwire_engine::{
-    Answer, Choice, Event, Fault, Finish, Health, Refusal, Request, Sampling, Service, Settings,
+    Answer, Choice, Event, Fault, Finish, Health, Miss, Refusal, Request, Salt, Sampling, Service,
+    Settings, TokenId,
 };
-use qwire_model::{Batch, Limits, PageId, Poison, Runner, TokenId};
+use qwire_model::{Batch, Limits, PageId, Poison, Runner};
 
 const VOCAB: usize = 50;
 
@@ -113,7 +114,7 @@ fn many_threads_get_what_each_gets_alone() {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().expect("the same tokens"));
-    let stats = service.stats();
+    let stats = service.ask(|scheduler, _| scheduler.stats()).expect("it lives");
     assert_eq!((stats.counters.exhausted, stats.running, stats.waiting), (40, 0, 0));
     assert!(stats.counters.hit_ratio() > 0.5);
 }
@@ -188,6 +189,49 @@ fn the_queue_is_bounded_and_nobody_waits_to_hear_so() {
     });
     assert_eq!(refused, Some(Refusal::Full { waiting: 4 }));
     assert!(started.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
+fn what_is_accepted_is_never_refused_later_and_refusals_are_counted() {
+    // Too few pages for two answers, so that some go back to the queue during a turn.
+    let runner = Slow { toy: Toy::new(VOCAB, 2, (64, 8, 5)), pause: Duration::from_micros(300) };
+    let settings = Settings { waiting: 1, ..Settings::default() };
+    let service = Service::start(Box::new(runner), settings).expect("a thread starts");
+    let (mut kept, mut refused) = (Vec::new(), 0);
+    for seed in 0..4000 {
+        let asked = Request { ends: vec![FATAL], ..request(seed % 40, 60, 120) };
+        match service.answer(asked) {
+            Ok(answer) => kept.push(answer),
+            Err(Refusal::Full { .. }) => refused += 1,
+            Err(refusal) => panic!("{refusal}"),
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    for answer in &kept {
+        let end = finish(&read(answer).1);
+        assert!(matches!(end, Some(Finish::Length | Finish::Stop)), "{end:?}");
+    }
+    let counters = service.ask(|scheduler, _| scheduler.stats()).expect("it lives").counters;
+    assert!(counters.preempted > 0 && refused > 0 && kept.len() > 2, "{counters:?}");
+    assert_eq!((counters.refused, service.stats().counters.refused), (refused, refused));
+}
+
+#[test]
+fn the_cache_is_shown_explained_and_cleared() {
+    let service = service(0, 4);
+    let prompt = request(1, 200, 1).prompt;
+    read(&service.answer(request(1, 200, 1)).unwrap());
+    let listing = service.ask(|scheduler, now| scheduler.cache(None, 1, now)).unwrap();
+    assert_eq!((listing.pages, listing.tokens, listing.prefixes[0].tokens), (4, 200, 200));
+    let mut other = prompt.clone();
+    other[100] = FATAL;
+    let found = service.ask(move |scheduler, _| scheduler.explain(Salt(0), &other)).unwrap();
+    let cached = prompt[100..116].to_vec();
+    assert_eq!((found.tokens, found.cached_tokens), (200, 100));
+    assert_eq!(found.miss, Miss::Diverged { position: 100, cached });
+    assert_eq!(service.ask(|scheduler, _| scheduler.forget()), Some(4));
+    let found = service.ask(move |scheduler, _| scheduler.explain(Salt(0), &prompt)).unwrap();
+    assert_eq!((found.cached_tokens, found.miss), (0, Miss::Evicted { position: 0 }));
 }
 
 #[test]

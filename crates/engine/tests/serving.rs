@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use qwire_engine::toy::{Clock, Toy};
 use qwire_engine::{
-    Allowed, Choice, Class, Constraint, Engine, Event, Finish, Mask, Miss, Refusal, Request,
-    RequestId, Salt, Sampling, Settings,
+    Allowed, Choice, Class, Constraint, Engine, Event, Finish, Mask, Miss, Pooling, Refusal,
+    Report, Request, RequestId, Salt, Sampling, Settings,
 };
 use qwire_model::TokenId;
 
@@ -25,6 +25,7 @@ impl Scene {
         let clock = Clock::default();
         let mut toy = Toy::new(VOCAB, LAYERS, (512, 64, pages));
         toy.cost = (Duration::from_millis(2), Duration::from_micros(50));
+        toy.head = Duration::from_millis(1);
         toy.clock = clock.clone();
         let engine = Engine::new(Box::new(toy), settings);
         Self { engine, clock, heard: BTreeMap::new() }
@@ -81,6 +82,19 @@ impl Scene {
         }
     }
 
+    /// Turns until the answer has at least so many tokens.
+    fn until(&mut self, id: u64, tokens: usize) {
+        while !self.heard.contains_key(&(id, 0)) || self.times(id).len() < tokens {
+            assert!(self.turn());
+        }
+    }
+
+    /// The longest time between two tokens of an answer after the first `from`.
+    fn gap(&self, id: u64, from: usize) -> Duration {
+        let times = &self.times(id)[from..];
+        times.windows(2).map(|w| w[1].saturating_sub(w[0])).max().expect("two tokens")
+    }
+
     fn computed(&self) -> u64 {
         self.engine.scheduler().stats().counters.computed
     }
@@ -107,33 +121,115 @@ fn alone(request: Request) -> Vec<u32> {
 
 #[test]
 fn a_long_prompt_at_most_doubles_the_others_gaps() {
-    for streams in [1, 3, 8] {
+    for (streams, report) in [
+        (1, Report::Nothing),
+        (3, Report::Nothing),
+        (8, Report::Nothing),
+        (1, Report::Logprobs(2)),
+        (4, Report::Logprobs(2)),
+        (4, Report::Embedding(Pooling::Mean)),
+    ] {
         let mut scene = Scene::new(200, Settings::default());
         for id in 0..streams {
-            scene.ask(id, request(prompt(id as u32, 20), 400));
+            scene.ask(id, request(prompt(id as u32, 20), 1200));
         }
-        while (0..streams)
-            .any(|id| !scene.heard.contains_key(&(id, 0)) || scene.times(id).len() < 20)
-        {
-            scene.turn();
-        }
-        let gap = |times: &[Duration]| {
-            times.windows(2).map(|w| w[1].saturating_sub(w[0])).max().expect("two")
-        };
-        let quiet = gap(&scene.times(0)[10..]);
+        (0..streams).for_each(|id| scene.until(id, 20));
+        let quiet = scene.gap(0, 10);
         let before = scene.times(0).len();
-        scene.ask(99, request(prompt(77, 3000), 1));
+        scene.ask(99, Request { report, ..request(prompt(77, 3000), 1) });
         while scene.ending(99).is_none() {
             assert!(scene.turn());
         }
         assert!(scene.times(0).len() > before + 20, "streams go on meanwhile");
         for id in 0..streams {
-            let beside = gap(&scene.times(id)[before - 1..]);
-            assert!(beside <= 2 * quiet, "{streams} streams: {beside:?}, {quiet:?} without");
+            let beside = scene.gap(id, before - 1);
+            let what = format!("{streams} streams, {report:?}");
+            assert!(beside <= 2 * quiet, "{what}: {beside:?}, {quiet:?} without");
         }
         let share = scene.times(0).len() - before;
-        assert!(share < 400, "the prompt takes what it may: {share} tokens meanwhile");
+        assert!(share < 900, "the prompt takes what it may: {share} tokens meanwhile");
     }
+}
+
+#[test]
+fn a_chunk_begun_alone_makes_way_for_an_answer_and_only_once() {
+    let mut scene = Scene::new(400, Settings::default());
+    let short = || request(prompt(1, 100), 30);
+    scene.ask(0, short());
+    scene.finish();
+    let quiet = scene.gap(0, 0);
+    scene.ask(1, request(prompt(2, 20_000), 3));
+    for id in 2..12 {
+        for _ in 0..9 {
+            scene.turn();
+        }
+        scene.ask(id, short());
+        scene.until(id, 30);
+        let beside = scene.gap(id, 0);
+        assert!(beside <= 2 * quiet, "answer {id}: {beside:?}, {quiet:?} without");
+    }
+    scene.finish();
+    let others = 11 * 30 + 100;
+    assert!(scene.computed() <= 20_000 + 512 + others, "{}", scene.computed());
+    assert_eq!(scene.times(1).len(), 3);
+}
+
+#[test]
+fn a_start_is_told_before_anything_is_computed() {
+    let mut scene = Scene::new(400, Settings::default());
+    for (id, cached) in [(0, 0), (1, 0), (2, 256)] {
+        let (asked, seed) = (scene.clock.now(), id as u32 % 2);
+        scene.ask(id, request(prompt(seed, 300), 90));
+        scene.turn();
+        assert_eq!((scene.heard[&(id, 0)][0].0, scene.cached(id, 0)), (asked, cached));
+        scene.until(id, 1);
+    }
+}
+
+#[test]
+fn who_waits_for_a_prefix_hears_how_far_it_is() {
+    let mut scene = Scene::new(64, Settings::default());
+    scene.ask(0, request(prompt(1, 2000), 5));
+    scene.turn();
+    let mut longer = prompt(1, 1500);
+    longer.extend(prompt(2, 300));
+    scene.ask(1, request(longer, 5));
+    scene.finish();
+    let heard = scene.heard[&(1, 0)].iter().map(|(_, event)| event);
+    let progress = heard.clone().map_while(|event| match event {
+        Event::Prefill { done, total: 1800 } => Some(*done),
+        _ => None,
+    });
+    let progress: Vec<_> = progress.collect();
+    assert!(progress.len() > 2 && progress.is_sorted(), "{progress:?}");
+    let start = heard.clone().nth(progress.len());
+    assert_eq!(start, Some(&Event::Started { cached_tokens: 1500 }), "{progress:?}");
+}
+
+#[test]
+fn many_choices_do_not_hide_who_comes_later() {
+    let settings = Settings { running: 4, ..Settings::default() };
+    let mut scene = Scene::new(200, settings);
+    let choices = Choice::several(&Sampling::default(), 8);
+    scene.ask(0, Request { choices, ..request(prompt(1, 4000), 4) });
+    scene.turn();
+    scene.ask(1, request(prompt(2, 50), 4));
+    scene.finish();
+    assert!(scene.times(1)[3] < scene.times(0)[0], "it does not wait for the long prompt");
+}
+
+#[test]
+fn nobody_is_pushed_aside_in_vain() {
+    let settings = Settings { running: 2, ..Settings::default() };
+    let mut scene = Scene::new(10, settings);
+    let of = |class, seed, len| Request { class, ..request(prompt(seed, len), 40) };
+    scene.ask(0, of(Class::Interactive, 0, 400));
+    scene.ask(1, of(Class::Background, 1, 10));
+    scene.until(1, 1);
+    scene.ask(2, of(Class::Normal, 2, 250));
+    scene.finish();
+    let found = (scene.engine.scheduler().stats().counters.preempted, scene.times(1).len());
+    assert_eq!(found, (0, 40), "there are no pages for the third, whoever goes");
 }
 
 #[test]
@@ -290,7 +386,8 @@ fn tenants_share_nothing() {
     assert_eq!(found.cached_tokens, 200);
     assert!(matches!(found.miss, Miss::Diverged { position: 200, .. }), "{found:?}");
     assert_eq!(scheduler.explain(Salt(3), &other).miss, Miss::Unknown);
-    assert_eq!(scheduler.cache().len(), 2);
+    let listed = |salt| scheduler.cache(salt, 9, scene.clock.now()).prefixes.len();
+    assert_eq!([None, Some(Salt(1)), Some(Salt(3))].map(listed), [2, 1, 0]);
 }
 
 /// Allows one token only.

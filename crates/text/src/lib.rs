@@ -1,7 +1,7 @@
 //! Text: everything between what people write and the ids that a model sees.
 //!
 //! ```text
-//! messages, tools ── ChatTemplate::render ──► prompt ── Vocabulary::encode_prompt ──► ids
+//! messages, tools ── ChatTemplate::prompt ──► ids, in which only the template wrote structure
 //!
 //! ids ── Vocabulary::token_bytes ──► bytes ── Decoder ──► text ── StopStrings ──► visible text
 //! ```
@@ -20,6 +20,6 @@ mod tools;
 pub use decoder::Decoder;
 pub use error::Error;
 pub use stop_strings::{StopStrings, Visible};
-pub use template::ChatTemplate;
+pub use template::{ChatTemplate, Prompt};
 pub use tokenizer::{Controls, Kind, Parts, Special, SpecialIds, Vocabulary};
 pub use tools::{Dialect, Ending, Part, Reader, Repair, Rules, Thinking, Tool};

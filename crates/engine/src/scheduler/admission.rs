@@ -4,12 +4,16 @@
 //! requests would keep a large one out for ever. Only who waits for a prefix that is being computed
 //! right now is passed by; its urgency is lent to the one that computes.
 
+use std::collections::HashMap;
 use std::time::Duration;
+
+use qwire_model::PageId;
 
 use super::Scheduler;
 use super::sequence::{Key, Sequence};
 use crate::event::Event;
 use crate::pages::PAGE;
+use crate::request::RequestId;
 use crate::tree::common;
 
 impl Scheduler {
@@ -19,15 +23,21 @@ impl Scheduler {
             return;
         }
         self.running.values_mut().for_each(|sequence| sequence.urged = sequence.key);
-        // More than may run need not be looked at: whoever is passed by waits for one that runs.
-        let first = self.waiting.keys().copied().take(self.settings.running);
-        for key in first.collect::<Vec<_>>() {
-            let Some(leader) = self.leader(&self.waiting[&key]) else {
+        // Choices that have not begun wait for the same: one look does for all of a request.
+        let mut latest: Option<(RequestId, Key)> = None;
+        for key in self.waiting.keys().copied().collect::<Vec<_>>() {
+            let follower = &self.waiting[&key];
+            let unbegun =
+                (follower.history.len() == follower.ask.prompt).then_some(follower.ask.id);
+            let sibling = latest.filter(|(request, _)| Some(*request) == unbegun);
+            let Some(leader) = sibling.map(|(_, key)| key).or_else(|| self.leader(follower)) else {
                 if self.seat(key, now) {
                     continue;
                 }
                 return;
             };
+            latest = unbegun.map(|request| (request, leader)).or(latest);
+            self.waiting.get_mut(&key).expect("it waits").leader = Some(leader);
             let leader = self.running.get_mut(&leader).expect("a leader runs");
             leader.urged = leader.urged.min(key);
         }
@@ -61,50 +71,60 @@ impl Scheduler {
 
     /// Starts one sequence, at the cost of those behind it; false if there is no room even so.
     fn seat(&mut self, key: Key, now: Duration) -> bool {
-        if !self.unseat_for(key, now) {
-            return false;
-        }
         let mut sequence = self.waiting.remove(&key).expect("it waits");
         sequence.table =
             self.tree.fork(&mut self.pages, sequence.ask.salt, sequence.reusable(), now);
-        loop {
-            let wanted = self.outstanding(&sequence);
-            if wanted <= self.unclaimed() {
-                break;
-            }
-            let behind = self.running.range(key..);
-            let theirs: usize = behind.map(|(_, other)| self.claim(other)).sum();
-            let victim = self.running.last_key_value().map(|(victim, _)| *victim);
-            let Some(victim) =
-                victim.filter(|victim| *victim > key && wanted <= self.unclaimed() + theirs)
-            else {
-                self.pages.release(std::mem::take(&mut sequence.table));
-                self.waiting.insert(key, sequence);
-                self.moved = false;
-                return false;
-            };
-            self.preempt(victim, now);
+        let Some(victims) = self.victims(&sequence) else {
+            self.pages.release(std::mem::take(&mut sequence.table));
+            self.waiting.insert(key, sequence);
+            self.moved = false;
+            return false;
+        };
+        for _ in 0..victims {
+            let (victim, _) = self.running.last_key_value().expect("as many are behind it");
+            self.preempt(*victim, now);
         }
+        self.door.leave(1);
+        let cached_tokens = sequence.table.len();
+        self.start(sequence, cached_tokens, now);
+        true
+    }
+
+    /// Takes a sequence that has its table among those that run.
+    pub(super) fn start(&mut self, mut sequence: Sequence, cached_tokens: usize, now: Duration) {
         if sequence.cached.is_none() {
-            let cached_tokens = sequence.table.len();
             sequence.cached = Some(cached_tokens);
             self.counters.started(sequence.ask.prompt, cached_tokens);
             self.counters.queue.add(now.saturating_sub(sequence.ask.arrived));
             self.deliver(&sequence, Event::Started { cached_tokens });
         }
-        self.running.insert(key, sequence);
-        true
+        self.running.insert(sequence.key, sequence);
     }
 
-    /// Makes sure that fewer run than may.
-    fn unseat_for(&mut self, key: Key, now: Duration) -> bool {
-        while self.running.len() >= self.settings.running {
-            match self.running.last_key_value().map(|(victim, _)| *victim) {
-                Some(victim) if victim > key => self.preempt(victim, now),
-                _ => return false,
+    /// How many of those behind a sequence must go, the last first, for it to have a place and
+    /// pages; `None` if that takes more than all of them.
+    fn victims(&self, sequence: &Sequence) -> Option<usize> {
+        let wanted = self.outstanding(sequence);
+        let mut claimed: usize = self.running.values().map(|other| self.outstanding(other)).sum();
+        let mut there = self.pages.free() + self.pages.idle();
+        let mut behind = self.running.range(sequence.key..).rev();
+        let mut theirs: HashMap<PageId, usize> = HashMap::new();
+        let mut victims = 0;
+        loop {
+            let place = self.running.len() - victims < self.settings.running;
+            if place && wanted <= there.saturating_sub(claimed) {
+                return Some(victims);
+            }
+            let (_, victim) = behind.next()?;
+            victims += 1;
+            claimed -= self.outstanding(victim);
+            for page in victim.table.pages() {
+                let uses = theirs.entry(*page).or_default();
+                *uses += 1;
+                let others = self.pages.uses(*page) - *uses;
+                there += usize::from(others == usize::from(self.pages.node(*page).is_some()));
             }
         }
-        true
     }
 
     /// Pages that a sequence needs for its history and a first token, and does not have. A last
@@ -112,19 +132,8 @@ impl Scheduler {
     fn outstanding(&self, sequence: &Sequence) -> usize {
         let len = (sequence.history.len() + 1).min(self.settings.context);
         let more = len.saturating_sub(sequence.table.len());
-        let tail = sequence.table.tail().filter(|page| self.pages.uses(*page) == 2 && more > 0);
-        let taken = tail.is_some_and(|page| self.tree.held().any(|held| held == page));
+        let ours = |page: &PageId| self.pages.uses(*page) == 2 && self.pages.node(*page).is_some();
+        let taken = more > 0 && sequence.table.tail().is_some_and(|page| ours(&page));
         self.pages.wanted(&sequence.table, more) - usize::from(taken)
-    }
-
-    /// Pages that are free or idle and that nobody who runs needs.
-    fn unclaimed(&self) -> usize {
-        let claimed: usize = self.running.values().map(|other| self.outstanding(other)).sum();
-        (self.pages.free() + self.tree.idle(&self.pages)).saturating_sub(claimed)
-    }
-
-    /// Pages that are there for others once a sequence is gone, at most.
-    fn claim(&self, sequence: &Sequence) -> usize {
-        sequence.table.pages().len() + self.outstanding(sequence)
     }
 }

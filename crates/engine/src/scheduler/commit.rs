@@ -13,12 +13,12 @@ use super::sequence::{Key, Sequence, first_fault};
 use super::{Parked, Scheduler};
 use crate::event::{Event, Fault, Finish, Sampled};
 use crate::request::Report;
+use crate::tree::common;
 
 impl Scheduler {
     /// The step is done: samples each row's token from the runner's logits.
     pub fn stepped(&mut self, faults: &[Poison], runner: &mut dyn Runner, now: Duration) {
         let seconds = now.saturating_sub(self.began).as_secs_f64();
-        self.pace.stepped(seconds);
         self.turn.step = Some(seconds);
         self.counters.steps += 1;
         self.counters.computed += self.stepping.len() as u64;
@@ -34,7 +34,8 @@ impl Scheduler {
                     continue;
                 }
             };
-            for (i, (key, logits)) in keys.iter().zip(logits.chunks(self.bounds.vocab)).enumerate()
+            for (i, (key, logits)) in
+                keys.iter().zip(logits.chunks(self.door.bounds.vocab)).enumerate()
             {
                 match first_fault(faults, first + i..first + i + 1) {
                     Some(fault) => self.fail(*key, fault),
@@ -71,6 +72,7 @@ impl Scheduler {
         let Some(faults) = outcome else { return };
         let parked = self.parked.take().expect("a chunk is parked");
         let key = parked.owner;
+        self.turn.heads = self.heads(&parked);
         self.counters.computed += parked.rows as u64;
         if let Some(fault) = first_fault(&faults, 0..parked.rows) {
             return self.fail(key, fault);
@@ -92,6 +94,22 @@ impl Scheduler {
         }
     }
 
+    /// Reading the outputs of the step, or of layers, took so long.
+    pub fn read_out(&mut self, time: Duration) {
+        let seconds = time.as_secs_f64();
+        if !self.turn.advanced {
+            let step = self.turn.step.map(|step| step + seconds);
+            self.turn.step = step;
+            step.into_iter().for_each(|step| self.pace.stepped(step));
+            return;
+        }
+        self.turn.spent += seconds;
+        let heads = std::mem::take(&mut self.turn.heads);
+        if heads > 0 {
+            self.pace.learn_head(seconds / heads as f64);
+        }
+    }
+
     /// Layers of the parked chunk panicked.
     pub fn advance_failed(&mut self, fault: Fault) {
         self.counters.crashes += 1;
@@ -100,14 +118,21 @@ impl Scheduler {
         }
     }
 
-    /// Tells how far a prompt is read.
+    /// Tells how far a prompt is read, to those who wait for it too.
     fn progress(&mut self, key: Key, events: Vec<Event>) {
         let sequence = &self.running[&key];
-        let (done, total) = (sequence.table.len(), sequence.ask.prompt);
-        let is_prompt = sequence.history.len() == total;
-        let progress = is_prompt.then_some(Event::Prefill { done, total });
-        let events = progress.into_iter().chain(events);
-        self.outbox.extend(events.map(|event| sequence.event(event)));
+        let done = sequence.table.len();
+        let told = |sequence: &Sequence, done| {
+            let total = sequence.ask.prompt;
+            let is_prompt = sequence.history.len() == total;
+            is_prompt.then(|| sequence.event(Event::Prefill { done, total }))
+        };
+        self.outbox.extend(told(sequence, done));
+        self.outbox.extend(events.into_iter().map(|event| sequence.event(event)));
+        for follower in self.waiting.values().filter(|other| other.leader == Some(key)) {
+            let shared = common(&sequence.history[..done], follower.reusable());
+            self.outbox.extend(told(follower, shared));
+        }
     }
 
     /// A prompt is read: what follows is its embedding, its end or its first token.

@@ -26,10 +26,10 @@ use qwire_model::{Limits, Runner, TokenId};
 use crate::constraint::Mask;
 use crate::event::{Delivery, Event, Finish};
 use crate::pages::{PAGE, Pages, Table};
-use crate::request::{Bounds, Refusal, Report, Request, RequestId, Salt, Settings};
+use crate::request::{Bounds, Door, Refusal, Report, Request, RequestId, Salt, Settings};
 use crate::sampler::Sampler;
 use crate::stats::{Counters, Stats};
-use crate::tree::{Cached, Explanation, Tree};
+use crate::tree::{Explanation, Listing, Tree};
 pub(crate) use commit::guarded;
 use pace::{Pace, Turn};
 pub use plan::Plan;
@@ -39,7 +39,7 @@ use sequence::{Ask, Key, Sequence};
 /// Every request under way.
 pub struct Scheduler {
     settings: Settings,
-    bounds: Bounds,
+    door: Arc<Door>,
     limits: Limits,
     layers: usize,
     pages: Pages,
@@ -68,6 +68,8 @@ struct Parked {
     outputs: Vec<usize>, // rows
     layers: usize,       // done
     cost: Option<f64>,   // of one layer, in seconds
+    /// Begun with no answer beside it.
+    alone: bool,
 }
 
 impl Scheduler {
@@ -77,9 +79,9 @@ impl Scheduler {
         let pages = Pages::new(limits.pages);
         let running = settings.running.min(limits.rows).min(limits.outputs).max(1);
         let context = settings.context.min(pages.total() * PAGE);
-        let choices = settings.waiting;
+        let bounds = Bounds { context, vocab: runner.vocab(), choices: settings.waiting };
         Self {
-            bounds: Bounds { context, vocab: runner.vocab(), choices },
+            door: Arc::new(Door::new(bounds)),
             settings: Settings { context, running, ..settings },
             limits,
             layers: runner.layers(),
@@ -102,7 +104,12 @@ impl Scheduler {
 
     /// What requests are accepted, for those who ask before they queue.
     pub fn bounds(&self) -> Bounds {
-        self.bounds
+        self.door.bounds
+    }
+
+    /// Where requests are checked, for other threads.
+    pub(crate) fn door(&self) -> Arc<Door> {
+        self.door.clone()
     }
 
     /// Queues a request, or refuses it at once.
@@ -112,7 +119,13 @@ impl Scheduler {
         request: Request,
         now: Duration,
     ) -> Result<(), Refusal> {
-        self.check(&request)?;
+        self.door.pass(&request)?;
+        self.queue(id, request, now);
+        Ok(())
+    }
+
+    /// Queues a request that has passed the door.
+    pub(crate) fn queue(&mut self, id: RequestId, request: Request, now: Duration) {
         let history: Vec<u32> = request.prompt.iter().map(|token| token.0).collect();
         let ask = Arc::new(Ask {
             id,
@@ -128,7 +141,7 @@ impl Scheduler {
         for (at, choice) in request.choices.into_iter().enumerate() {
             let key = Key { due, serial: self.serial };
             self.serial += 1;
-            let sampler = Sampler::new(choice.sampling, self.bounds.vocab);
+            let sampler = Sampler::new(choice.sampling, self.door.bounds.vocab);
             let sequence = Sequence {
                 key,
                 urged: key,
@@ -136,7 +149,7 @@ impl Scheduler {
                 choice: at,
                 history: history.clone(),
                 table: Table::default(),
-                sampler: sampler.map_err(Refusal::Sampling)?,
+                sampler: sampler.expect("the door has looked at its parameters"),
                 constraint: choice.constraint,
                 report: if at == 0 { request.report } else { Report::default() },
                 reported: 0,
@@ -144,21 +157,18 @@ impl Scheduler {
                 repetition: Repetition::default(),
                 cached: None,
                 latest_token: None,
+                leader: None,
+                interrupted: false,
             };
             self.waiting.insert(key, sequence);
         }
         self.moved = true;
-        Ok(())
     }
 
-    fn check(&mut self, request: &Request) -> Result<(), Refusal> {
-        let waiting = self.waiting.len();
-        let verdict = self.bounds.check(request).and_then(|()| {
-            let fits = waiting + request.choices.len() <= self.settings.waiting;
-            if fits { Ok(()) } else { Err(Refusal::Full { waiting }) }
-        });
-        self.counters.refused += u64::from(verdict.is_err());
-        verdict
+    /// Takes a sequence out of the queue.
+    fn call(&mut self, key: Key) -> Sequence {
+        self.door.leave(1);
+        self.waiting.remove(&key).expect("it waits")
     }
 
     /// Ends every choice of a request. What it has computed stays cached, and a chunk in the middle
@@ -169,7 +179,7 @@ impl Scheduler {
             all.values().filter(of_it).map(|sequence| sequence.key).collect()
         };
         for key in keys(&self.waiting) {
-            let sequence = self.waiting.remove(&key).expect("it was found there");
+            let sequence = self.call(key);
             self.end(&sequence, Finish::Cancelled);
         }
         for key in keys(&self.running) {
@@ -195,20 +205,21 @@ impl Scheduler {
 
     /// What there is to count and to measure.
     pub fn stats(&self) -> Stats {
+        let refused = self.door.refused();
         Stats {
             running: self.running.len(),
             waiting: self.waiting.len(),
             pages: self.pages.total(),
             free_pages: self.pages.free(),
-            cached_pages: self.tree.held().count(),
-            idle_pages: self.tree.idle(&self.pages),
-            counters: self.counters.clone(),
+            cached_pages: self.tree.len(),
+            idle_pages: self.pages.idle(),
+            counters: Counters { refused, ..self.counters.clone() },
         }
     }
 
-    /// Every cached prefix.
-    pub fn cache(&self) -> Vec<Cached> {
-        self.tree.listing(&self.pages)
+    /// What is cached, of one tenant or of all, with the `most` longest prefixes.
+    pub fn cache(&self, salt: Option<Salt>, most: usize, now: Duration) -> Listing {
+        self.tree.listing(&self.pages, salt, (most, now))
     }
 
     /// Where and why a prompt would miss.
@@ -217,9 +228,9 @@ impl Scheduler {
         self.tree.explain(salt, &tokens)
     }
 
-    /// Forgets every prefix that nobody uses.
-    pub fn forget(&mut self, now: Duration) {
-        while self.tree.evict(&mut self.pages, now) {}
+    /// Forgets every prefix that nobody uses; how many pages that frees.
+    pub fn forget(&mut self) -> usize {
+        self.tree.clear(&mut self.pages)
     }
 
     /// Panics of the runner so far; one of these is an accident, two in a row are a pattern.
@@ -239,6 +250,7 @@ impl Scheduler {
                 return Err(format!("page {page} is listed {expected} times, counted {found}"));
             }
         }
+        self.tree.audit(&self.pages)?;
         let used = uses.iter().filter(|uses| **uses > 0).count();
         if used + self.pages.free() != self.pages.total() {
             return Err(format!("{used} pages used and {} free", self.pages.free()));

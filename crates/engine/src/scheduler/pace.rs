@@ -9,10 +9,10 @@
 
 use std::time::Duration;
 
-/// Rows of the smallest chunk, if the prompt has so many.
+/// Rows of the smallest chunk, if the prompt has so many and their logits are not read.
 const LEAST: usize = 16;
-/// Sizes: LEAST, twice that, and so on.
-const SIZES: usize = 12;
+/// Sizes: one row, twice that, and so on.
+const SIZES: usize = 16;
 /// Rows of a chunk with nothing beside it, at least.
 const LEAST_ALONE: usize = 256;
 /// How much the latest cost of a size counts.
@@ -25,28 +25,45 @@ pub struct Pace {
     quantum: f64,
     step: Option<f64>,
     layers: [Option<f64>; SIZES], // of a chunk as large as the size allows
+    head: Option<f64>,            // of one row
     saved: f64,
 }
 
 /// What of a turn has passed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Turn {
-    /// How long its step took, if it had one.
+    /// How long its step took and what was read of it, if it had one.
     pub step: Option<f64>,
     /// How long layers have run since.
     pub spent: f64,
     /// Whether any have.
     pub advanced: bool,
+    /// Rows of logits that are being read of a chunk that ended.
+    pub heads: usize,
+}
+
+/// What is left of a chunk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// Its rows.
+    pub rows: usize,
+    /// What a layer of it took.
+    pub cost: Option<f64>,
+    /// Layers that have not run.
+    pub left: usize,
+    /// Rows of logits to read after the last one.
+    pub heads: usize,
 }
 
 impl Pace {
     /// Nothing is known yet.
     pub fn new(stall: f64, quantum: Duration) -> Self {
         let quantum = quantum.as_secs_f64();
-        Self { stall: stall.max(1.0), quantum, step: None, layers: [None; SIZES], saved: 0.0 }
+        let (stall, layers) = (stall.max(1.0), [None; SIZES]);
+        Self { stall, quantum, step: None, layers, head: None, saved: 0.0 }
     }
 
-    /// A step took so long.
+    /// A step and the reading of its logits took so long.
     pub fn stepped(&mut self, seconds: f64) {
         self.step = Some(seconds);
     }
@@ -54,9 +71,14 @@ impl Pace {
     /// A layer of a chunk took so long.
     pub fn learn(&mut self, rows: usize, seconds: f64) {
         let at = size(rows);
-        let full = seconds * (LEAST << at) as f64 / rows.max(1) as f64;
+        let full = seconds * (1_u64 << at) as f64 / rows.max(1) as f64;
         let cost = &mut self.layers[at];
         *cost = Some(cost.map_or(full, |old| LATEST * full + (1.0 - LATEST) * old));
+    }
+
+    /// Reading the logits of a row, and what they are for, took so long.
+    pub fn learn_head(&mut self, seconds: f64) {
+        self.head = Some(self.head.map_or(seconds, |old| LATEST * seconds + (1.0 - LATEST) * old));
     }
 
     /// What a layer of so many rows costs at most.
@@ -70,17 +92,38 @@ impl Pace {
         }
     }
 
-    /// Rows of the next chunk, at most `most`: as many as fit the time that one layer has.
-    pub fn rows(&self, beside: bool, most: usize) -> usize {
-        let room = match (beside, self.step) {
-            (false, _) => self.quantum,
-            (true, Some(step)) => (self.stall - 1.0) * step,
-            (true, None) => 0.0,
+    /// Rows of the next chunk, at most `most`: as many as fit the time that one layer has, and if
+    /// each row is `scored`, their logits too.
+    pub fn rows(&self, beside: bool, scored: bool, most: usize) -> usize {
+        let room =
+            if beside { self.step.map_or(0.0, |step| self.room(step)) } else { self.quantum };
+        let head = if scored { self.head } else { Some(0.0) };
+        let cost = |rows: usize| Some(self.expected(rows)? + head? * rows as f64);
+        let fits = |rows: &usize| cost(*rows).is_some_and(|cost| cost <= room);
+        let fitting = if scored {
+            (1..=most).rev().find(fits) // few, so that each one counts
+        } else {
+            (0..SIZES).rev().map(|at| 1 << at).find(fits)
         };
-        let fits = |rows: &usize| self.expected(*rows).is_some_and(|cost| cost <= room);
-        let fitting = (0..SIZES).rev().map(|at| LEAST << at).find(fits);
-        let least = if beside { LEAST } else { LEAST_ALONE };
+        let least = match (beside, scored) {
+            (false, false) => LEAST_ALONE,
+            (true, true) => 1,
+            _ => LEAST,
+        };
         fitting.map_or(least, |rows| rows.max(least)).min(most)
+    }
+
+    /// The time for layers beside a step.
+    fn room(&self, step: f64) -> f64 {
+        (self.stall - 1.0) * step
+    }
+
+    /// What a layer of a chunk costs, and what follows the last one, with so much room.
+    fn costs(&self, work: Work, room: f64) -> (f64, f64) {
+        let cost = work.cost.or_else(|| self.expected(work.rows)).unwrap_or(room).max(1e-9);
+        // What was never seen gets a turn of its own.
+        let tail = self.head.map_or(room, |head| head * work.heads as f64);
+        (cost, if work.heads > 0 { tail } else { 0.0 })
     }
 
     /// How long so many rows of a prompt take with nothing beside them, as far as is known.
@@ -89,24 +132,35 @@ impl Pace {
         chunk * (rows * layers) as f64
     }
 
-    /// How many of the `left` layers of a chunk run now. `cost` is what one of them took.
-    pub fn layers(&mut self, turn: Turn, rows: usize, cost: Option<f64>, left: usize) -> usize {
-        let cost = cost.or_else(|| self.expected(rows));
+    /// Whether a chunk can go on beside the step of this turn, and end there.
+    pub fn fits(&self, turn: Turn, work: Work) -> bool {
+        turn.step.is_none_or(|step| {
+            let (cost, tail) = self.costs(work, self.room(step));
+            cost + tail <= self.room(step)
+        })
+    }
+
+    /// How many layers of a chunk run now.
+    pub fn layers(&mut self, turn: Turn, work: Work) -> usize {
         let Some(step) = turn.step else {
+            let cost = work.cost.or_else(|| self.expected(work.rows));
             let fit = cost.map_or(1, |cost| (self.quantum / cost.max(1e-9)) as usize);
-            return if turn.advanced { 0 } else { fit.clamp(1, left) };
+            return if turn.advanced { 0 } else { fit.clamp(1, work.left) };
         };
-        let room = (self.stall - 1.0) * step;
-        let cost = cost.unwrap_or(room).max(1e-9);
-        if cost <= room {
-            return (((room - turn.spent) / cost) as usize).min(left);
+        let room = self.room(step);
+        let (cost, tail) = self.costs(work, room);
+        let piece = if work.left == 1 { cost + tail } else { cost };
+        if piece <= room {
+            let left = room - turn.spent;
+            let all = cost * work.left as f64 + tail <= left;
+            return if all { work.left } else { ((left / cost) as usize).min(work.left - 1) };
         }
         // Too large for any one turn: it runs once in so many that the share of time is kept.
         if turn.advanced {
             return 0;
         }
         self.saved += room;
-        let enough = self.saved >= cost;
+        let enough = self.saved >= piece;
         if enough {
             self.saved = 0.0;
         }
@@ -116,8 +170,7 @@ impl Pace {
 
 /// The smallest size that holds so many rows.
 fn size(rows: usize) -> usize {
-    let times = rows.div_ceil(LEAST).next_power_of_two();
-    (times.trailing_zeros() as usize).min(SIZES - 1)
+    (rows.next_power_of_two().trailing_zeros() as usize).min(SIZES - 1)
 }
 
 #[cfg(test)]
@@ -132,29 +185,47 @@ mod tests {
     #[test]
     fn a_chunk_grows_into_the_time_it_has_and_never_beyond() {
         let mut pace = Pace::new(2.0, Duration::from_millis(100));
-        assert_eq!((pace.rows(true, 999), pace.rows(false, 999)), (16, 256));
+        assert_eq!((pace.rows(true, false, 999), pace.rows(false, false, 999)), (16, 256));
         pace.stepped(0.03);
         let mut sizes = Vec::new();
         for _ in 0..8 {
-            let rows = pace.rows(true, 999);
+            let rows = pace.rows(true, false, 999);
             sizes.push(rows);
             assert!(layer(rows) <= 0.03, "{rows} rows");
             pace.learn(rows, layer(rows));
         }
         assert_eq!(sizes, [16, 128, 256, 256, 256, 256, 256, 256]);
-        assert_eq!((pace.rows(true, 33), pace.rows(false, 9999)), (33, 512));
+        assert_eq!((pace.rows(true, false, 33), pace.rows(false, false, 9999)), (33, 512));
     }
 
     #[test]
     fn layers_fill_what_the_step_leaves() {
         let mut pace = Pace::new(2.0, Duration::from_millis(100));
-        let turn = |step, spent| Turn { step: Some(step), spent, advanced: spent > 0.0 };
-        assert_eq!(pace.layers(turn(0.03, 0.0), 64, Some(0.01), 48), 3);
-        assert_eq!(pace.layers(turn(0.03, 0.021), 64, Some(0.01), 48), 0);
-        assert_eq!(pace.layers(turn(0.03, 0.0), 64, Some(0.01), 2), 2);
-        assert_eq!(pace.layers(Turn::default(), 64, Some(0.01), 48), 10);
-        assert_eq!(pace.layers(Turn::default(), 64, Some(9.0), 48), 1);
-        let shares: usize = (0..30).map(|_| pace.layers(turn(0.01, 0.0), 64, Some(0.03), 48)).sum();
+        let turn = |step, spent| Turn { step: Some(step), spent, ..Turn::default() };
+        let work = |cost, left| Work { rows: 64, cost: Some(cost), left, heads: 0 };
+        assert_eq!(pace.layers(turn(0.03, 0.0), work(0.01, 48)), 3);
+        assert_eq!(pace.layers(turn(0.03, 0.021), work(0.01, 48)), 0);
+        assert_eq!(pace.layers(turn(0.03, 0.0), work(0.01, 2)), 2);
+        assert_eq!(pace.layers(Turn::default(), work(0.01, 48)), 10);
+        assert_eq!(pace.layers(Turn::default(), work(9.0, 48)), 1);
+        let shares: usize = (0..30).map(|_| pace.layers(turn(0.01, 0.0), work(0.03, 48))).sum();
         assert_eq!(shares, 10);
+    }
+
+    #[test]
+    fn logits_of_a_prompt_take_their_share() {
+        let mut pace = Pace::new(2.0, Duration::from_millis(100));
+        pace.stepped(0.03);
+        pace.learn(16, layer(16));
+        assert_eq!(pace.rows(true, true, 999), 1, "nothing is known of them");
+        pace.learn_head(0.003);
+        assert_eq!(pace.rows(true, true, 999), 8); // 2 ms and 0.2 + 3 ms for each
+        let turn = Turn { step: Some(0.03), ..Turn::default() };
+        let work = |left, heads| Work { rows: 8, cost: Some(0.005), left, heads };
+        for (left, heads, expected) in [(3, 5, 3), (3, 6, 2), (1, 8, 1), (1, 9, 0), (9, 9, 6)] {
+            assert_eq!(pace.fits(turn, work(left, heads)), heads <= 8);
+            let layers = pace.layers(turn, work(left, heads));
+            assert_eq!(layers, expected, "{left} layers, {heads} heads");
+        }
     }
 }

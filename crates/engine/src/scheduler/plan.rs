@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use qwire_model::{Batch, PageId, Span, TokenId};
 
+use super::pace::Work;
 use super::sequence::{Key, Sequence};
 use super::{Parked, Scheduler, Turn};
 use crate::pages::PAGE;
+use crate::request::Report;
 
 /// Work for the runner, in this order.
 #[derive(Debug, Default)]
@@ -43,7 +45,7 @@ impl Scheduler {
             let rows = if is_decoding {
                 1
             } else if Some(key) == reader {
-                self.chunk(sequence, beside)
+                self.chunk(sequence, beside || sequence.interrupted)
             } else {
                 continue;
             };
@@ -52,7 +54,7 @@ impl Scheduler {
             } else if is_decoding {
                 self.row(key, &mut plan.step);
             } else {
-                plan.park = Some(self.park(key, start, rows));
+                plan.park = Some(self.park(key, start, rows, !beside));
             }
         }
         Some(plan)
@@ -76,11 +78,12 @@ impl Scheduler {
 
     /// Rows of the next chunk of a sequence, beside a step or not.
     fn chunk(&self, sequence: &Sequence, beside: bool) -> usize {
-        let alone = self.running.len() == 1 && self.waiting.is_empty();
+        let alone = !beside && self.running.len() == 1 && self.waiting.is_empty();
         let most = if alone { self.settings.chunk_alone } else { self.settings.chunk_beside };
-        let most = most.min(self.limits.rows).min(sequence.remaining()).max(1);
-        let rows = self.pace.rows(beside, most);
-        if sequence.report.reads_all() { rows.min(self.limits.outputs) } else { rows }
+        let outputs = if sequence.report.reads_all() { self.limits.outputs } else { usize::MAX };
+        let most = most.min(self.limits.rows).min(outputs).min(sequence.remaining()).max(1);
+        let scored = matches!(sequence.report, Report::Logprobs(_));
+        self.pace.rows(beside, scored, most)
     }
 
     fn row(&mut self, key: Key, step: &mut Batch) {
@@ -91,7 +94,7 @@ impl Scheduler {
         self.stepping.push(key);
     }
 
-    fn park(&mut self, key: Key, start: usize, rows: usize) -> Batch {
+    fn park(&mut self, key: Key, start: usize, rows: usize, alone: bool) -> Batch {
         let sequence = &self.running[&key];
         let outputs = sequence.outputs(start, rows);
         let tokens = sequence.history[start..start + rows].iter().map(|token| TokenId(*token));
@@ -100,15 +103,32 @@ impl Scheduler {
             spans: vec![self.span(sequence, start, rows)],
             outputs: outputs.clone(),
         };
-        self.parked = Some(Parked { owner: key, start, rows, outputs, layers: 0, cost: None });
+        let (owner, layers, cost) = (key, 0, None);
+        self.parked = Some(Parked { owner, start, rows, outputs, layers, cost, alone });
         batch
     }
 
     /// How many layers of the parked chunk to run before looking around again; 0 for none.
     pub fn layers(&mut self) -> usize {
         let Some(parked) = &self.parked else { return 0 };
-        let left = self.layers - parked.layers;
-        self.pace.layers(self.turn, parked.rows, parked.cost, left)
+        let Parked { owner, rows, cost, alone, .. } = *parked;
+        let work =
+            Work { rows, cost, left: self.layers - parked.layers, heads: self.heads(parked) };
+        if alone && !self.pace.fits(self.turn, work) {
+            self.unpark(owner);
+            self.running.get_mut(&owner).expect("its owner runs").interrupted = true;
+            self.moved = true;
+            return 0;
+        }
+        self.pace.layers(self.turn, work)
+    }
+
+    /// Rows of logits that are read after the last layer of a chunk.
+    pub(super) fn heads(&self, parked: &Parked) -> usize {
+        let owner = &self.running[&parked.owner];
+        let is_scored = matches!(owner.report, Report::Logprobs(_));
+        let draws = parked.start + parked.rows == owner.history.len() && owner.samples();
+        if is_scored { parked.outputs.len() + usize::from(draws) } else { usize::from(draws) }
     }
 
     fn span(&self, sequence: &Sequence, start: usize, len: usize) -> Span {

@@ -61,6 +61,7 @@ impl Scheduler {
         let mut sequence = self.running.remove(&key).expect("it runs");
         self.pages.release(std::mem::take(&mut sequence.table));
         self.waiting.insert(key, sequence);
+        self.door.come_back();
         self.counters.preempted += 1;
         self.moved = true;
     }
@@ -76,6 +77,7 @@ impl Scheduler {
     /// The bad ending of a sequence that runs: nothing more of it is published.
     pub(super) fn fail(&mut self, key: Key, fault: Fault) {
         self.unpark(key);
+        self.turn.heads = 0; // read in part, they tell nothing of their cost
         let mut sequence = self.running.remove(&key).expect("it runs");
         self.pages.release(std::mem::take(&mut sequence.table));
         self.counters.failed += 1;
@@ -93,7 +95,7 @@ impl Scheduler {
     }
 
     /// Forgets the parked chunk if it is this sequence's.
-    fn unpark(&mut self, key: Key) {
+    pub(super) fn unpark(&mut self, key: Key) {
         if let Some(parked) = self.parked.take_if(|parked| parked.owner == key) {
             let sequence = self.running.get_mut(&key).expect("it runs");
             self.pages.truncate(&mut sequence.table, parked.start);
@@ -116,21 +118,17 @@ impl Scheduler {
                 && common(&heir.history, &history) >= end
         };
         let heir = self.waiting.iter().find(fits).map(|(key, _)| *key);
-        let Some(mut heir) = heir.and_then(|heir| self.waiting.remove(&heir)) else {
+        let Some(heir) = heir else {
             self.running.get_mut(&key).expect("it runs").table = table;
             self.parked = Some(parked);
             return;
         };
+        let mut heir = self.call(heir);
         heir.table = table;
         heir.urged = heir.key;
-        if heir.cached.is_none() {
-            heir.cached = Some(parked.start);
-            self.counters.started(heir.ask.prompt, parked.start);
-            self.counters.queue.add(now.saturating_sub(heir.ask.arrived));
-            self.deliver(&heir, Event::Started { cached_tokens: parked.start });
-        }
         self.counters.handed_over += 1;
+        let cached_tokens = parked.start;
         self.parked = Some(Parked { owner: heir.key, ..parked });
-        self.running.insert(heir.key, heir);
+        self.start(heir, cached_tokens, now);
     }
 }

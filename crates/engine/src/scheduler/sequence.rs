@@ -62,6 +62,11 @@ pub struct Sequence {
     /// What was cached when it first started.
     pub cached: Option<usize>,
     pub latest_token: Option<Duration>,
+    /// While it waits: who computes a prefix of it.
+    pub leader: Option<Key>,
+    /// A chunk begun alone had to make way for answers: its chunks are as small as beside them
+    /// from then on, so that this is lost once.
+    pub interrupted: bool,
 }
 
 impl Sequence {

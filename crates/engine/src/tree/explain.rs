@@ -1,5 +1,6 @@
 //! What the tree says of itself: every cached prefix, and why a prompt was not found.
 
+use std::cmp::Reverse;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
@@ -11,6 +12,21 @@ use crate::request::Salt;
 
 /// Evicted pages that are remembered.
 const MEMORY: usize = 4096;
+/// Cached tokens that are shown where a prompt parts from them.
+const SHOWN: usize = 16;
+
+/// What is cached, of one tenant or of all.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Listing {
+    /// Pages, each a node of the tree.
+    pub pages: usize,
+    /// Tokens on them.
+    pub tokens: usize,
+    /// Prefixes that end there, shown or not.
+    pub leaves: usize,
+    /// The longest prefixes, as many as were asked for.
+    pub prefixes: Vec<Cached>,
+}
 
 /// A cached prefix: one path from a root to a leaf.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,8 +37,8 @@ pub struct Cached {
     pub tokens: usize,
     /// Of those, on pages that no other prefix shares.
     pub own_tokens: usize,
-    /// When it was last read or written, on the engine's clock.
-    pub used: Duration,
+    /// How long ago it was last read or written.
+    pub idle: Duration,
     /// Whether a sequence is using its last page.
     pub running: bool,
 }
@@ -45,21 +61,19 @@ pub enum Miss {
     Nothing,
     /// Nothing of this tenant is cached.
     Unknown,
-    /// Another token stands where the prompt goes on.
+    /// Other tokens stand where the prompt goes on.
     Diverged {
         /// Where in the prompt.
         position: usize,
-        /// The token that is cached there, in the nearest prefix.
-        cached: TokenId,
-        /// The prompt's.
-        asked: TokenId,
+        /// The first tokens that are cached there, in the nearest prefix.
+        cached: Vec<TokenId>,
     },
     /// The cached prefix ends there.
     Ended {
         /// Where in the prompt.
         position: usize,
     },
-    /// More was cached, and had to make room.
+    /// More was cached, and had to make room or was to be forgotten.
     Evicted {
         /// Where in the prompt.
         position: usize,
@@ -67,15 +81,31 @@ pub enum Miss {
 }
 
 impl Tree {
-    /// Every cached prefix, the latest first.
-    pub fn listing(&self, pages: &Pages) -> Vec<Cached> {
-        let leaves = self.nodes().filter(|(_, node)| node.children.is_empty());
-        let mut listing: Vec<Cached> = leaves.map(|(_, leaf)| self.cached(pages, leaf)).collect();
-        listing.sort_by(|a, b| b.used.cmp(&a.used).then(b.tokens.cmp(&a.tokens)));
+    /// What is cached, of one tenant or of all; of the prefixes the `most` longest, and of equal
+    /// ones the latest first.
+    pub fn listing(
+        &self,
+        pages: &Pages,
+        salt: Option<Salt>,
+        (most, now): (usize, Duration),
+    ) -> Listing {
+        let mut listing = Listing::default();
+        let mut leaves = Vec::new();
+        for (at, node) in self.nodes().filter(|(_, node)| salt.is_none_or(|s| s == node.salt)) {
+            listing.pages += 1;
+            listing.tokens += node.tokens.len();
+            if node.children.is_empty() {
+                leaves.push((Reverse(node.depth + node.tokens.len()), Reverse(node.used), at));
+            }
+        }
+        leaves.sort_unstable();
+        listing.leaves = leaves.len();
+        let shown = leaves.iter().take(most);
+        listing.prefixes = shown.map(|(.., at)| self.cached(pages, self.node(*at), now)).collect();
         listing
     }
 
-    fn cached(&self, pages: &Pages, leaf: &Node) -> Cached {
+    fn cached(&self, pages: &Pages, leaf: &Node, now: Duration) -> Cached {
         let mut own_tokens = leaf.tokens.len();
         let mut above = leaf.parent.map(|at| self.node(at));
         while let Some(node) = above.filter(|node| node.children.len() == 1) {
@@ -86,7 +116,7 @@ impl Tree {
             salt: leaf.salt,
             tokens: leaf.depth + leaf.tokens.len(),
             own_tokens,
-            used: leaf.used,
+            idle: now.saturating_sub(leaf.used),
             running: pages.uses(leaf.page) > 1,
         }
     }
@@ -112,15 +142,24 @@ impl Tree {
         }
         let parent = (page > 0).then(|| path[page / PAGE - 1]);
         let Some(children) = self.children(salt, parent) else { return Miss::Unknown };
-        let other = match nearest(children, key) {
-            Some((at, common)) => self.node(at).tokens.get(common).copied(),
-            None => children.keys().next_back().map(|tokens| tokens[0]),
-        };
-        let asked = TokenId(tokens[position]);
-        match other {
-            Some(cached) => Miss::Diverged { position, cached: TokenId(cached), asked },
-            None => Miss::Ended { position },
+        let any = || Some((*children.values().next_back()?, 0));
+        let found = nearest(children, key).or_else(any);
+        let cached = found.map_or(Vec::new(), |(at, common)| self.onward(at, common));
+        if cached.is_empty() {
+            return Miss::Ended { position };
         }
+        Miss::Diverged { position, cached }
+    }
+
+    /// The next tokens from inside of a node on.
+    fn onward(&self, at: usize, skip: usize) -> Vec<TokenId> {
+        let mut node = Some(self.node(at));
+        let mut tokens = Vec::new();
+        while let Some(here) = node.filter(|_| tokens.len() < skip + SHOWN) {
+            tokens.extend(here.tokens.iter().copied().map(TokenId));
+            node = here.children.values().next_back().map(|at| self.node(*at));
+        }
+        tokens.drain(skip..).take(SHOWN).collect()
     }
 }
 
@@ -196,10 +235,16 @@ mod tests {
         check(&tree, &more, 100, Miss::Ended { position: 100 });
         let mut other = more.clone();
         other[70] = 5;
-        let miss = Miss::Diverged { position: 70, cached: TokenId(70), asked: TokenId(5) };
+        let shown = |tokens: std::ops::Range<u32>| tokens.map(TokenId).collect();
+        let miss = Miss::Diverged { position: 70, cached: shown(70..86) };
         check(&tree, &other, 70, miss);
-        let miss = Miss::Diverged { position: 0, cached: TokenId(0), asked: TokenId(9) };
-        check(&tree, &[9, 8, 7], 0, miss);
+        check(&tree, &[9, 8, 7], 0, Miss::Diverged { position: 0, cached: shown(0..16) });
+        other[60] = 5;
+        check(&tree, &other, 60, Miss::Diverged { position: 60, cached: shown(60..76) });
+        other[60] = 60;
+        let mut late = other.clone();
+        (late[70], late[95]) = (70, 5);
+        check(&tree, &late, 95, Miss::Diverged { position: 95, cached: shown(95..100) });
         assert_eq!(tree.explain(Salt(2), &long).miss, Miss::Unknown);
         assert!(tree.evict(&mut pages, Duration::from_secs(5)));
         check(&tree, &long, 64, Miss::Evicted { position: 64 });
@@ -211,10 +256,18 @@ mod tests {
         let mut b = a.clone();
         b[130] = 0;
         let (tree, pages) = published(&[&a, &b]);
-        let found: Vec<_> = tree.listing(&pages).iter().map(|c| (c.tokens, c.own_tokens)).collect();
-        assert_eq!(found, [(150, 22), (150, 22)]);
-        let (tree, pages) = published(&[&a, &[7; 80]]);
-        let found: Vec<_> = tree.listing(&pages).iter().map(|c| (c.tokens, c.own_tokens)).collect();
-        assert_eq!(found, [(80, 80), (150, 150)]);
+        let check = |tree: &Tree, pages: &Pages, salt, most, expected: &[(usize, usize, u64)]| {
+            let listing = tree.listing(pages, salt, (most, Duration::from_secs(9)));
+            let shown = listing.prefixes.iter();
+            let shown = shown.map(|c| (c.tokens, c.own_tokens, c.idle.as_secs()));
+            assert_eq!(shown.collect::<Vec<_>>(), expected);
+            (listing.pages, listing.tokens, listing.leaves)
+        };
+        let all = check(&tree, &pages, None, 9, &[(150, 22, 8), (150, 22, 9)]);
+        assert_eq!(all, (4, 172, 2));
+        let (tree, pages) = published(&[&a, &[7; 80], &[8; 10]]);
+        let longest = [(150, 150, 9), (80, 80, 8)];
+        assert_eq!(check(&tree, &pages, Some(Salt(1)), 2, &longest), (6, 240, 3));
+        assert_eq!(check(&tree, &pages, Some(Salt(2)), 2, &[]), (0, 0, 0));
     }
 }

@@ -13,7 +13,8 @@
 
 mod explain;
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use qwire_model::PageId;
 use crate::pages::{PAGE, Pages, Table};
 use crate::request::Salt;
 use explain::Gone;
-pub use explain::{Cached, Explanation, Miss};
+pub use explain::{Cached, Explanation, Listing, Miss};
 
 /// Positions after which a page costs twice as much to compute as the first one.
 const ATTENTION_POSITIONS: f64 = 8192.0;
@@ -43,7 +44,14 @@ struct Node {
     hash: u64,
 }
 
+/// Depth and tokens: nodes of one class cost the same.
+type Class = (usize, usize);
+
 impl Node {
+    fn class(&self) -> Class {
+        (self.depth, self.tokens.len())
+    }
+
     fn is_full(&self) -> bool {
         self.tokens.len() == PAGE
     }
@@ -60,6 +68,8 @@ pub struct Tree {
     nodes: Vec<Option<Node>>,
     vacant: Vec<usize>,
     roots: BTreeMap<Salt, Children>,
+    /// Leaves by what they cost, the longest idle first.
+    leaves: BTreeMap<Class, BTreeSet<(Duration, Reverse<usize>)>>,
     gone: Gone,
 }
 
@@ -73,7 +83,7 @@ impl Tree {
     pub fn fork(&mut self, pages: &mut Pages, salt: Salt, tokens: &[u32], now: Duration) -> Table {
         let (path, len) = self.walk(salt, tokens);
         for at in &path {
-            self.node_mut(*at).used = now;
+            self.touch(*at, now);
         }
         pages.share(path.iter().map(|at| self.node(*at).page).collect(), len)
     }
@@ -103,50 +113,88 @@ impl Tree {
                 }
                 // A page filled in part is replaced by one that holds more.
                 Some((at, common)) if common == self.node(at).tokens.len() => {
-                    pages.hold(page);
                     pages.let_go(self.remove(at).page);
-                    self.insert(salt, parent, key, page)
+                    self.insert(pages, salt, parent, key, page)
                 }
-                _ => {
-                    pages.hold(page);
-                    self.insert(salt, parent, key, page)
-                }
+                _ => self.insert(pages, salt, parent, key, page),
             };
-            self.node_mut(at).used = now;
+            self.touch(at, now);
             parent = Some(at);
         }
     }
 
     /// Lets go of the idle leaf that is cheapest to lose; false if every page is in use.
     pub fn evict(&mut self, pages: &mut Pages, now: Duration) -> bool {
-        let idle = |node: &Node| now.saturating_sub(node.used).as_secs_f64() / node.cost();
-        let leaf = |node: &Node| node.children.is_empty() && pages.uses(node.page) == 1;
-        let leaves = self.nodes().filter(|(_, node)| leaf(node));
-        // Ties go to the deeper page, which costs more but is useless to more prompts.
-        let rank = |a: &Node, b: &Node| idle(a).total_cmp(&idle(b)).then(a.depth.cmp(&b.depth));
-        let Some((at, _)) = leaves.max_by(|a, b| rank(a.1, b.1)) else { return false };
-        self.lose(pages, at);
-        true
-    }
-
-    /// Lets go of the leaves on this page, used or not: who else uses it has it alone then.
-    pub fn disown(&mut self, pages: &mut Pages, page: PageId) -> bool {
-        let on_it = |node: &Node| node.page == page && node.children.is_empty();
-        let Some(at) = self.nodes().find(|(_, node)| on_it(node)).map(|(at, _)| at) else {
-            return false;
+        // Among leaves that cost the same the order does not change with time.
+        let oldest = |leaves: &BTreeSet<(Duration, Reverse<usize>)>| {
+            let mut leaves = leaves.iter().map(|(_, at)| at.0);
+            leaves.find(|at| pages.uses(self.node(*at).page) == 1)
         };
+        let idle = |at: usize| {
+            let node = self.node(at);
+            now.saturating_sub(node.used).as_secs_f64() / node.cost()
+        };
+        // Ties go to the deeper page, which costs more but is useless to more prompts.
+        let rank = |a: &usize, b: &usize| {
+            let depth = |at: usize| self.node(at).depth;
+            idle(*a).total_cmp(&idle(*b)).then(depth(*a).cmp(&depth(*b))).then(a.cmp(b))
+        };
+        let Some(at) = self.leaves.values().filter_map(oldest).max_by(rank) else { return false };
         self.lose(pages, at);
         true
     }
 
-    /// Pages that eviction can free.
-    pub fn idle(&self, pages: &Pages) -> usize {
-        self.nodes().filter(|(_, node)| pages.uses(node.page) == 1).count()
+    /// Lets go of the leaf on this page, used or not: who else uses it has it alone then.
+    pub fn disown(&mut self, pages: &mut Pages, page: PageId) -> bool {
+        let leaf = pages.node(page).filter(|at| self.node(*at).children.is_empty());
+        leaf.inspect(|at| self.lose(pages, *at)).is_some()
+    }
+
+    /// Lets go of all that nobody uses; how many pages that were.
+    pub fn clear(&mut self, pages: &mut Pages) -> usize {
+        let leaves = self.leaves.values().flatten();
+        let mut leaves: Vec<usize> = leaves.map(|(_, at)| at.0).collect();
+        let mut cleared = 0;
+        while let Some(at) = leaves.pop() {
+            let Node { page, parent, .. } = *self.node(at);
+            if pages.uses(page) == 1 {
+                self.lose(pages, at);
+                cleared += 1;
+                leaves.extend(parent.filter(|at| self.node(*at).children.is_empty()));
+            }
+        }
+        cleared
     }
 
     /// Pages it holds.
     pub fn held(&self) -> impl Iterator<Item = PageId> {
         self.nodes().map(|(_, node)| node.page)
+    }
+
+    /// How many pages it holds.
+    pub fn len(&self) -> usize {
+        self.nodes.len() - self.vacant.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether what is counted as it changes is what there is.
+    pub fn audit(&self, pages: &Pages) -> Result<(), String> {
+        let idle = self.held().filter(|page| pages.uses(*page) == 1).count();
+        let leaves: Vec<_> = self.nodes().filter(|(_, node)| node.children.is_empty()).collect();
+        let listed: usize = self.leaves.values().map(BTreeSet::len).sum();
+        let lists = |(at, leaf): &(usize, &Node)| {
+            let class = self.leaves.get(&leaf.class());
+            class.is_some_and(|leaves| leaves.contains(&(leaf.used, Reverse(*at))))
+        };
+        if idle != pages.idle() || leaves.len() != listed || !leaves.iter().all(lists) {
+            let (counted, leaves) = (pages.idle(), leaves.len());
+            return Err(format!("{idle} idle of {counted}, {leaves} leaves of {listed}"));
+        }
+        Ok(())
     }
 
     fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
@@ -157,8 +205,32 @@ impl Tree {
         self.nodes[at].as_ref().expect("an index of a node")
     }
 
-    fn node_mut(&mut self, at: usize) -> &mut Node {
-        self.nodes[at].as_mut().expect("an index of a node")
+    /// Marks a node as used.
+    fn touch(&mut self, at: usize, now: Duration) {
+        self.unlist(at);
+        self.nodes[at].as_mut().expect("an index of a node").used = now;
+        self.list(at);
+    }
+
+    /// Lists a node among the leaves, if it is one.
+    fn list(&mut self, at: usize) {
+        let node = self.node(at);
+        if node.children.is_empty() {
+            let (class, used) = (node.class(), node.used);
+            self.leaves.entry(class).or_default().insert((used, Reverse(at)));
+        }
+    }
+
+    /// Takes a node from the list of leaves, if it is there.
+    fn unlist(&mut self, at: usize) {
+        let node = self.node(at);
+        let (class, used) = (node.class(), node.used);
+        if let Some(leaves) = self.leaves.get_mut(&class) {
+            leaves.remove(&(used, Reverse(at)));
+            if leaves.is_empty() {
+                self.leaves.remove(&class);
+            }
+        }
     }
 
     fn children(&self, salt: Salt, parent: Option<usize>) -> Option<&Children> {
@@ -170,7 +242,7 @@ impl Tree {
 
     fn children_mut(&mut self, salt: Salt, parent: Option<usize>) -> &mut Children {
         match parent {
-            Some(at) => &mut self.node_mut(at).children,
+            Some(at) => &mut self.nodes[at].as_mut().expect("an index of a node").children,
             None => self.roots.entry(salt).or_default(),
         }
     }
@@ -189,7 +261,14 @@ impl Tree {
         (path, len)
     }
 
-    fn insert(&mut self, salt: Salt, parent: Option<usize>, key: &[u32], page: PageId) -> usize {
+    fn insert(
+        &mut self,
+        pages: &mut Pages,
+        salt: Salt,
+        parent: Option<usize>,
+        key: &[u32],
+        page: PageId,
+    ) -> usize {
         let (depth, above) = match parent {
             Some(at) => (self.node(at).depth + PAGE, self.node(at).hash),
             None => (0, explain::seed(salt)),
@@ -211,11 +290,17 @@ impl Tree {
             self.nodes.len() - 1
         });
         self.nodes[at] = Some(node);
+        if let Some(parent) = parent {
+            self.unlist(parent);
+        }
         self.children_mut(salt, parent).insert(tokens, at);
+        self.list(at);
+        pages.keep(page, at);
         at
     }
 
     fn remove(&mut self, at: usize) -> Node {
+        self.unlist(at);
         let node = self.nodes[at].take().expect("an index of a node");
         assert!(node.children.is_empty(), "only leaves go");
         self.vacant.push(at);
@@ -223,6 +308,9 @@ impl Tree {
         siblings.remove(&node.tokens);
         if node.parent.is_none() && siblings.is_empty() {
             self.roots.remove(&node.salt);
+        }
+        if let Some(parent) = node.parent {
+            self.list(parent);
         }
         node
     }
@@ -255,6 +343,8 @@ pub fn common(a: &[u32], b: &[u32]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::time::Instant;
 
     const NOW: Duration = Duration::from_secs(9);
 
@@ -289,7 +379,7 @@ mod tests {
         check(&tree, &other, 150);
         check(&tree, &tokens(0, 150), 150);
         assert_eq!(tree.reach(Salt(1), &other), 0, "another tenant");
-        assert_eq!((pages.free(), tree.idle(&pages)), (3, 5), "the first page is there once");
+        assert_eq!((pages.free(), pages.idle()), (3, 5), "the first page is there once");
     }
 
     #[test]
@@ -309,15 +399,81 @@ mod tests {
         publish(&mut tree, &mut pages, &tokens(500, 64), 2);
         publish(&mut tree, &mut pages, &tokens(900, 64), 3);
         let table = tree.fork(&mut pages, Salt(0), &tokens(0, 100), NOW);
-        assert_eq!((table.len(), tree.idle(&pages)), (100, 2));
+        assert_eq!((table.len(), pages.idle()), (100, 2));
         for (head, left) in [(500, 1), (900, 0)] {
             assert!(tree.evict(&mut pages, NOW));
-            assert_eq!((tree.reach(Salt(0), &tokens(head, 64)), tree.idle(&pages)), (0, left));
+            assert_eq!((tree.reach(Salt(0), &tokens(head, 64)), pages.idle()), (0, left));
         }
         assert!(!tree.evict(&mut pages, NOW), "what is left is in use");
         assert!(tree.disown(&mut pages, table.pages()[1]));
         pages.release(table);
         assert!(tree.evict(&mut pages, NOW));
         assert_eq!((pages.free(), tree.roots.len()), (8, 0));
+    }
+
+    /// What eviction means: every idle leaf is looked at.
+    fn cheapest(tree: &Tree, pages: &Pages, now: Duration) -> Option<usize> {
+        let idle = |node: &Node| now.saturating_sub(node.used).as_secs_f64() / node.cost();
+        let leaf = |node: &Node| node.children.is_empty() && pages.uses(node.page) == 1;
+        let rank = |a: &Node, b: &Node| idle(a).total_cmp(&idle(b)).then(a.depth.cmp(&b.depth));
+        let leaves = tree.nodes().filter(|(_, node)| leaf(node));
+        leaves.max_by(|a, b| rank(a.1, b.1)).map(|(at, _)| at)
+    }
+
+    proptest! {
+        /// Prefixes come, are used and go; the leaf that goes is the one that a look at all finds.
+        #[test]
+        fn the_cheapest_leaf_goes(
+            steps in prop::collection::vec((0_u8..5, 0_u32..5, 1_usize..300, 0_u64..4), 1..80)
+        ) {
+            let (mut tree, mut pages) = (Tree::default(), Pages::new(24));
+            let (mut tables, mut now) = (Vec::new(), 0);
+            for (what, head, len, later) in steps {
+                now += later;
+                let time = Duration::from_secs(now);
+                match what {
+                    0 | 1 if len.div_ceil(PAGE) <= pages.free() => {
+                        publish(&mut tree, &mut pages, &tokens(head % 3 * 40, len), now);
+                    }
+                    2 => {
+                        let tokens = tokens(head % 3 * 40, len);
+                        tables.push(tree.fork(&mut pages, Salt(0), &tokens, time));
+                    }
+                    3 => drop(tables.pop().map(|table| pages.release(table))),
+                    _ => {
+                        let expected = cheapest(&tree, &pages, time);
+                        let left = tree.len() - usize::from(expected.is_some());
+                        prop_assert_eq!(tree.evict(&mut pages, time), expected.is_some());
+                        prop_assert!(expected.is_none_or(|at| tree.nodes[at].is_none()));
+                        prop_assert_eq!(tree.len(), left);
+                    }
+                }
+                prop_assert_eq!(tree.audit(&pages), Ok(()));
+            }
+            tree.clear(&mut pages);
+            prop_assert_eq!((pages.idle(), cheapest(&tree, &pages, NOW)), (0, None));
+            tables.into_iter().for_each(|table| pages.release(table));
+            tree.clear(&mut pages);
+            prop_assert_eq!((pages.free(), tree.len(), tree.leaves.len()), (24, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_hundred_thousand_pages_slow_nobody() {
+        const PAGES: usize = 100_000;
+        let (mut tree, mut pages) = (Tree::default(), Pages::new(PAGES));
+        for at in 0..PAGES as u32 / 4 {
+            publish(&mut tree, &mut pages, &tokens(at * 9, 256), u64::from(at));
+        }
+        let start = Instant::now();
+        let now = Duration::from_secs(PAGES as u64);
+        for left in (PAGES / 2..PAGES).rev() {
+            assert!(tree.evict(&mut pages, now));
+            assert_eq!((tree.len(), pages.idle(), pages.free()), (left, left, PAGES - left));
+        }
+        let took = start.elapsed();
+        eprintln!("{:?} for each of {} pages evicted", took / (PAGES as u32 / 2), PAGES / 2);
+        assert_eq!(tree.clear(&mut pages), PAGES / 2);
+        assert!(start.elapsed().as_secs() < 5, "{took:?}");
     }
 }

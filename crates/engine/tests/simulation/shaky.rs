@@ -18,6 +18,8 @@ pub struct Seen {
     pub last_step: Option<Duration>,
     /// Rows of a chunk that was parked.
     pub parked: Option<usize>,
+    /// Whether the latest chunk was parked in a turn without a step.
+    pub alone: bool,
     pub layers: usize,
     pub advanced: Duration,
 }
@@ -29,6 +31,8 @@ pub struct Shaky {
     /// How rarely something breaks; 0 is never.
     pub rarely: u64,
     pub seen: Arc<Mutex<Seen>>,
+    /// Whether logits are those of a chunk.
+    pub reading: bool,
 }
 
 impl Shaky {
@@ -63,11 +67,14 @@ impl Runner for Shaky {
         self.toy.step(batch);
         let took = self.toy.clock.now().saturating_sub(before);
         self.seen.lock().unwrap().step = Some(took);
+        self.reading = false;
         self.poison(batch.rows())
     }
 
     fn park(&mut self, batch: Batch) {
-        self.seen.lock().unwrap().parked = Some(batch.rows());
+        let mut seen = self.seen.lock().unwrap();
+        (seen.parked, seen.alone) = (Some(batch.rows()), seen.step.is_none());
+        drop(seen);
         self.toy.park(batch);
     }
 
@@ -79,11 +86,19 @@ impl Runner for Shaky {
         seen.layers += layers;
         seen.advanced += self.toy.clock.now().saturating_sub(before);
         drop(seen);
+        self.reading = ended.is_some();
         ended.map(|_| self.poison(1))
     }
 
     fn logits(&mut self, outputs: Range<usize>) -> &[f32] {
         assert!(!self.breaks(), "{PROVOKED}");
+        let (took, mut seen) = (self.toy.head * outputs.len() as u32, self.seen.lock().unwrap());
+        if self.reading {
+            seen.advanced += took;
+        } else {
+            seen.step = seen.step.map(|step| step + took);
+        }
+        drop(seen);
         self.toy.logits(outputs)
     }
 

@@ -49,6 +49,7 @@ impl World {
         let clock = Clock::default();
         let mut toy = Toy::new(VOCAB, layers, (rows, outputs, pages));
         toy.cost = (us(random.between(10, 3000)), us(random.between(1, 200)));
+        toy.head = us(random.between(1, 300));
         toy.clock = clock.clone();
         let cost = toy.cost;
         let rarely = if random.one_in(4) { random.between(20, 400) } else { 0 };
@@ -63,7 +64,13 @@ impl World {
             quantum: us(random.between(1000, 50_000)),
             patience: [0, 1, 5].map(|factor| us(factor * random.between(1, 300_000))),
         };
-        let runner = Shaky { toy, random: Random(random.next()), rarely, seen: seen.clone() };
+        let runner = Shaky {
+            toy,
+            random: Random(random.next()),
+            rarely,
+            seen: seen.clone(),
+            reading: false,
+        };
         let engine = Engine::new(Box::new(runner), settings);
         let context = engine.scheduler().bounds().context;
         let stem = |random: &mut Random| {
@@ -170,7 +177,8 @@ impl World {
 
     fn turn(&mut self) -> bool {
         let mut seen = self.seen.lock().unwrap();
-        *seen = Seen { last_step: seen.step.or(seen.last_step), ..Seen::default() };
+        let last_step = seen.step.or(seen.last_step);
+        *seen = Seen { last_step, alone: seen.alone, ..Seen::default() };
         drop(seen);
         let clock = self.clock.clone();
         let mut deliveries = Vec::new();
@@ -188,14 +196,15 @@ impl World {
         }
     }
 
-    /// Layers take no more than the time agreed beside a step, or it is one that fits no turn; and
-    /// a chunk is only begun so large that a layer of it fits beside a step like the last one.
+    /// Layers and the logits after them take no more than the time agreed beside a step, or it is
+    /// one layer that fits no turn, of a chunk begun beside steps; and that is only begun so large
+    /// that a layer of it fits beside a step like the last one.
     fn pace(&self) {
         let seen = *self.seen.lock().unwrap();
         let Some(step) = seen.step else { return };
         let room = |step: Duration| step.as_secs_f64() * (self.settings.stall - 1.0) * (1.0 + 1e-9);
         let kept = seen.advanced.as_secs_f64() <= room(step);
-        assert!(kept || seen.layers == 1, "{seen:?} with room for {}", room(step));
+        assert!(kept || seen.layers == 1 && !seen.alone, "{seen:?} with room for {}", room(step));
         if let Some(rows) = seen.parked.filter(|rows| *rows > LEAST_ROWS) {
             let layer = (self.cost.0 + self.cost.1 * rows as u32).as_secs_f64();
             assert!(
@@ -209,15 +218,18 @@ impl World {
         let Delivery { request, choice, event } = delivery;
         let heard = self.heard.get_mut(&(request, choice)).expect("somebody asked");
         assert!(!heard.is_over(), "{event:?} after the ending");
-        let first = heard.events.is_empty();
+        let started = heard.events.iter().any(|event| matches!(event, Event::Started { .. }));
         match &event {
             Event::Started { cached_tokens } => {
-                assert!(first && *cached_tokens < self.asked[&request].prompt.len());
+                assert!(!started && *cached_tokens < self.asked[&request].prompt.len());
             }
             Event::Finished { finish: Finish::Cancelled, .. } => {
                 assert!(self.cancelled.contains(&request));
             }
-            _ => assert!(!first, "{event:?} before the start"),
+            Event::Prefill { done, total } => {
+                assert!(done <= total && *total == self.asked[&request].prompt.len());
+            }
+            _ => assert!(started, "{event:?} before the start"),
         }
         heard.events.push(event);
         let over = heard.is_over();
@@ -257,8 +269,7 @@ impl World {
                 assert!(expected.prompt.starts_with(&prompt), "{wish:?}: {prompt:?}");
             }
         }
-        let now = self.clock.now();
-        self.engine.scheduler_mut().forget(now);
+        self.engine.scheduler_mut().forget();
         let empty = self.engine.scheduler().stats();
         assert_eq!((empty.free_pages, empty.cached_pages), (empty.pages, 0));
         stats

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use minijinja::value::{DynObject, Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+use super::guard::is_mark;
 use super::python::{Bounded, too_long, write_number};
 
 const MAX_DEPTH: usize = 128;
@@ -167,7 +168,7 @@ fn write_text(out: &mut Bounded, text: &str, layout: &Layout) -> Result<(), Erro
             '\t' => quoted.push_str("\\t"),
             '\u{8}' => quoted.push_str("\\b"),
             '\u{c}' => quoted.push_str("\\f"),
-            _ if c < ' ' || (layout.ascii && c > '~') => {
+            _ if c < ' ' || (layout.ascii && c > '~' && !is_mark(c)) => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
                     let _ = write!(quoted, "\\u{unit:04x}"); // a String takes everything
                 }

@@ -13,6 +13,7 @@
 mod amounts;
 mod builtins;
 mod clock;
+mod guard;
 mod json;
 mod python;
 mod tags;
@@ -31,8 +32,10 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Output, State};
 use qwire_gguf::Metadata;
 
 use crate::error::{Error, excerpt};
-use crate::tokenizer::{Controls, Vocabulary};
+use crate::tokenizer::{Controls, Special, Vocabulary};
 use builtins::{Clock, Raised};
+use guard::marked;
+pub(crate) use guard::unmarked;
 use watch::Watch;
 
 /// Steps of a rendering; a conversation of 1,000 messages with 100 tools takes about 200,000.
@@ -93,6 +96,26 @@ impl ChatTemplate {
         Ok(Self { environment: Arc::new(environment), variables })
     }
 
+    /// The prompt of a conversation, in which control tokens are the template's alone: what
+    /// people, tools and earlier answers wrote stays text. The arguments are those of
+    /// [`ChatTemplate::render`].
+    pub fn prompt(
+        &self,
+        vocabulary: &Vocabulary,
+        messages: &serde_json::Value,
+        tools: Option<&serde_json::Value>,
+        add_generation_prompt: bool,
+        extra: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Prompt, Error> {
+        let guarded = |json: &serde_json::Value| marked(json, &vocabulary.controls);
+        let tools = tools.map(guarded);
+        let extra = extra.iter().map(|(name, value)| (name.clone(), guarded(value))).collect();
+        let messages = guarded(messages);
+        let text = self.render(&messages, tools.as_ref(), add_generation_prompt, &extra)?;
+        let ids = vocabulary.encode_prompt(&text, Special::Guarded);
+        Ok(Prompt { text: unmarked(&text).into_owned(), ids })
+    }
+
     /// Renders a conversation. `extra` are the template's own switches, such as
     /// `enable_thinking`; they win over everything else.
     pub fn render(
@@ -117,6 +140,15 @@ impl ChatTemplate {
         let environment = Arc::clone(&self.environment);
         Watch::over(input_bytes).run(move || print_page(&environment, variables))
     }
+}
+
+/// What a model continues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// As text, which does not tell whose a control token's text is.
+    pub text: String,
+    /// As tokens.
+    pub ids: Vec<u32>,
 }
 
 /// About how many bytes a conversation takes inside a template.

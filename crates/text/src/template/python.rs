@@ -12,6 +12,8 @@ use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, Tuple, Value, 
 use minijinja::{Error, ErrorKind, State};
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
+use super::guard::is_mark;
+
 /// Deeper values end in `...`, as those that contain themselves do in Python.
 const MAX_DEPTH: usize = 64;
 
@@ -211,7 +213,7 @@ fn write_quoted(out: &mut dyn Write, text: &str) -> fmt::Result {
             '\r' => out.write_str("\\r")?,
             '\t' => out.write_str("\\t")?,
             _ if c == quote => write!(out, "\\{c}")?,
-            _ if is_printable(c) => out.write_char(c)?,
+            _ if is_printable(c) || is_mark(c) => out.write_char(c)?,
             '\0'..='\u{ff}' => write!(out, "\\x{:02x}", u32::from(c))?,
             '\u{100}'..='\u{ffff}' => write!(out, "\\u{:04x}", u32::from(c))?,
             _ => write!(out, "\\U{:08x}", u32::from(c))?,

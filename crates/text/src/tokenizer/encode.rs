@@ -10,6 +10,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use super::merges::Bench;
 use super::splitter::words;
 use super::vocabulary::Vocabulary;
+use crate::template::unmarked;
 
 /// What the texts of special tokens mean when they occur in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub enum Special {
     Parse,
     /// They stay text, so that no user can write structure: for anything else.
     AsText,
+    /// They become their token where the template wrote them, not where they stood in a
+    /// conversation: for the output of a template with marks ([`crate::ChatTemplate::prompt`]).
+    Guarded,
 }
 
 impl Vocabulary {
@@ -39,14 +43,18 @@ impl Vocabulary {
     fn encode_into(&self, text: &str, special: Special, ids: &mut Vec<u32>) {
         let mut bench = Bench::default();
         let mut from = 0;
-        if special == Special::Parse {
+        let mut encode = |text: &str, ids: &mut Vec<u32>| match special {
+            Special::Guarded => self.encode_piece(&unmarked(text), &mut bench, ids),
+            Special::Parse | Special::AsText => self.encode_piece(text, &mut bench, ids),
+        };
+        if special != Special::AsText {
             while let Some(found) = self.specials.find(text, from) {
-                self.encode_piece(&text[from..found.start], &mut bench, ids);
+                encode(&text[from..found.start], ids);
                 ids.push(found.id);
                 from = found.end;
             }
         }
-        self.encode_piece(&text[from..], &mut bench, ids);
+        encode(&text[from..], ids);
     }
 
     /// Encodes a text without special tokens.

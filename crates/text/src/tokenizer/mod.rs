@@ -15,4 +15,7 @@ mod vocabulary;
 
 pub use encode::Special;
 pub use parts::{Parts, SpecialIds};
+pub(crate) use specials::Specials;
+#[cfg(test)]
+pub(crate) use vocabulary::tests::Small;
 pub use vocabulary::{Controls, Kind, Vocabulary};

@@ -37,16 +37,35 @@ impl Specials {
         Some(self.sorted[at].1)
     }
 
+    /// Whether a token begins with this text and is longer.
+    pub(crate) fn begin_with(&self, text: &str) -> bool {
+        let at = self.sorted.partition_point(|(token, _)| **token <= *text);
+        self.sorted.get(at).is_some_and(|(token, _)| token.starts_with(text))
+    }
+
+    /// Whether this text starts with the rest of a token, or stands within it, after its start.
+    pub(crate) fn go_on_with(&self, text: &str) -> bool {
+        self.sorted.iter().any(|(token, _)| {
+            let rests = token.char_indices().skip(1).map(|(at, _)| &token[at..]);
+            rests.into_iter().any(|rest| text.starts_with(rest) || rest.starts_with(text))
+        })
+    }
+
+    /// Bytes of the longest token.
+    pub(crate) fn longest(&self) -> usize {
+        self.sorted.iter().map(|(token, _)| token.len()).max().unwrap_or(0)
+    }
+
     /// The first special token at or after `from`.
     pub(crate) fn find(&self, text: &str, from: usize) -> Option<Found> {
         let bytes = text.as_bytes();
         (from..bytes.len()).filter(|&at| self.starts[usize::from(bytes[at])]).find_map(|start| {
-            self.longest(&bytes[start..]).map(|(len, id)| Found { start, end: start + len, id })
+            self.longest_at(&bytes[start..]).map(|(len, id)| Found { start, end: start + len, id })
         })
     }
 
     /// Length and id of the longest token that `bytes` starts with.
-    fn longest(&self, bytes: &[u8]) -> Option<(usize, u32)> {
+    fn longest_at(&self, bytes: &[u8]) -> Option<(usize, u32)> {
         let mut candidates = &self.sorted[..];
         let mut longest = None;
         for (at, byte) in bytes.iter().enumerate() {
@@ -80,6 +99,10 @@ mod tests {
         assert_eq!(ids, [(1, 0), (3, 1), (7, 5), (12, 2)]);
         assert_eq!(specials.id_of("<a>"), Some(1));
         assert_eq!(specials.id_of("<"), None);
+        assert!(["<", "<a", "é"].iter().all(|text| specials.begin_with(text)));
+        assert!(["<a>", "b", "x", "a"].iter().all(|text| !specials.begin_with(text)));
+        assert!(["a", "a>", ">", "a>b", "> x", "<"].iter().all(|text| specials.go_on_with(text)));
+        assert!(["b", "x", "é<", "xa>"].iter().all(|text| !specials.go_on_with(text)));
         assert!(Specials::new(std::iter::empty()).find("abc", 0).is_none());
     }
 }

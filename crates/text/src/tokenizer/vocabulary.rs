@@ -81,6 +81,8 @@ pub struct Vocabulary {
     pub(super) byte_ids: [u32; 256],
     pub(super) merges: Merges,
     pub(super) specials: Specials,
+    /// Those of them that are structure or end an answer.
+    pub(crate) controls: Specials,
     ids: SpecialIds,
     ends: Vec<u32>, // ascending
     add_bos: bool,
@@ -116,14 +118,20 @@ impl Vocabulary {
                 matches!(kind, Kind::Control | Kind::UserDefined).then_some((*token, id))
             },
         ));
-        let controls = END_TEXTS.iter().filter_map(|text| specials.id_of(text));
+        let ending = END_TEXTS.iter().filter_map(|text| specials.id_of(text));
         let mut ends: Vec<u32> = parts
             .ids
             .ends()
-            .chain(controls.filter(|&id| kinds[id as usize] == Kind::Control))
+            .chain(ending.filter(|&id| kinds[id as usize] == Kind::Control))
             .collect();
         ends.sort_unstable();
         ends.dedup();
+        let is_control = |(_, id): &(&str, u32)| match kinds[*id as usize] {
+            Kind::Control => true,
+            kind => kind == Kind::UserDefined && ends.contains(id),
+        };
+        let controls = parts.tokens.iter().copied().zip(0..).filter(is_control);
+        let controls = Specials::new(controls);
         let (ids, add_bos) = (parts.ids, parts.add_bos);
         Ok(Self {
             arena,
@@ -132,6 +140,7 @@ impl Vocabulary {
             byte_ids,
             merges,
             specials,
+            controls,
             ids,
             ends,
             add_bos,
@@ -330,14 +339,14 @@ pub(super) mod tests {
     use super::*;
 
     /// 256 bytes in order, then some merges' results, then what `extra` adds.
-    pub(in crate::tokenizer) struct Small {
-        pub(in crate::tokenizer) tokens: Vec<String>,
-        pub(in crate::tokenizer) types: Vec<i32>,
-        pub(in crate::tokenizer) merges: Vec<String>,
+    pub(crate) struct Small {
+        pub(crate) tokens: Vec<String>,
+        pub(crate) types: Vec<i32>,
+        pub(crate) merges: Vec<String>,
     }
 
     impl Small {
-        pub(in crate::tokenizer) fn new(merges: &[&str], extra: &[(&str, i32)]) -> Self {
+        pub(crate) fn new(merges: &[&str], extra: &[(&str, i32)]) -> Self {
             let mut tokens: Vec<String> = (0..=255).map(|byte| char_of(byte).into()).collect();
             tokens.extend(merges.iter().map(|merge| merge.replace(' ', "")));
             let mut types = vec![1; tokens.len()];
@@ -346,7 +355,7 @@ pub(super) mod tests {
             Self { tokens, types, merges: merges.iter().map(|&merge| merge.into()).collect() }
         }
 
-        pub(in crate::tokenizer) fn parts(&self) -> Parts<'_> {
+        pub(crate) fn parts(&self) -> Parts<'_> {
             Parts {
                 model: "gpt2",
                 pre: Some("qwen2"),
