@@ -20,18 +20,15 @@ pub mod stats;
 pub mod toy;
 pub mod tree;
 
-pub use qwire_model::TokenId;
-
 pub use constraint::{Allowed, Constraint, Mask};
 pub use engine::Engine;
 pub use event::{Delivery, Event, Fault, Finish, Sampled, Usage};
 pub use pages::{Pages, Table};
-pub use qwire_model::TokenId;
 pub use request::{
     Bounds, Choice, Class, Pooling, Refusal, Report, Request, RequestId, Salt, Settings,
 };
 pub use sampler::{Sampler, Sampling};
 pub use scheduler::{Plan, Scheduler};
 pub use service::{Answer, Handle, Health, Service, Sink};
-pub use stats::{Counters, Histogram, Stats};
+pub use stats::{Counters, Histogram, Progress, Stats};
 pub use tree::{Cached, Explanation, Listing, Miss};

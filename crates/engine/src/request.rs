@@ -209,6 +209,8 @@ pub struct Bounds {
     pub vocab: usize,
     /// Most choices of a request, and most that wait.
     pub choices: usize,
+    /// Most answers computed side by side.
+    pub running: usize,
 }
 
 impl Bounds {

@@ -9,12 +9,13 @@ use qwire_text::{ChatTemplate, Dialect, Vocabulary};
 
 use crate::fault::Fault;
 use crate::responses::kept::Kept;
+use crate::sums::Sums;
 
 /// What the endpoints share.
 pub struct App {
     /// How the server behaves.
     pub settings: Settings,
-    /// What the edge counts.
+    /// What happens at the wire.
     pub tally: Tally,
     /// Responses that may be asked for again.
     pub kept: Kept,
@@ -22,7 +23,7 @@ pub struct App {
     draining: AtomicBool,
 }
 
-/// What the edge counts.
+/// What happens at the wire and the engine cannot see.
 #[derive(Default, Debug)]
 pub struct Tally {
     /// Connections that are open.
@@ -33,6 +34,10 @@ pub struct Tally {
     pub answers: [AtomicU64; 6],
     /// Requests that ended in a panic.
     pub panics: AtomicU64,
+    /// Answers of endpoints, by path and status.
+    pub endpoints: Sums<(&'static str, u16)>,
+    /// Tool calls that were mended, by what was wrong.
+    pub repairs: Sums<&'static str>,
 }
 
 /// Where in its life the server is.
@@ -189,6 +194,15 @@ impl Model {
             || same("default")
             || self.aliases.iter().any(|alias| same(alias))
     }
+}
+
+/// Runs what takes a while, or waits for the engine, beside the runtime. Its panic is that of the
+/// request.
+pub async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// Seconds since 1970.

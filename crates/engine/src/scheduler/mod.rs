@@ -28,7 +28,7 @@ use crate::event::{Delivery, Event, Finish};
 use crate::pages::{PAGE, Pages, Table};
 use crate::request::{Bounds, Door, Refusal, Report, Request, RequestId, Salt, Settings};
 use crate::sampler::Sampler;
-use crate::stats::{Counters, Stats};
+use crate::stats::{Counters, Progress, Stats};
 use crate::tree::{Explanation, Listing, Tree};
 pub(crate) use commit::guarded;
 use pace::{Pace, Turn};
@@ -79,7 +79,8 @@ impl Scheduler {
         let pages = Pages::new(limits.pages);
         let running = settings.running.min(limits.rows).min(limits.outputs).max(1);
         let context = settings.context.min(pages.total() * PAGE);
-        let bounds = Bounds { context, vocab: runner.vocab(), choices: settings.waiting };
+        let (vocab, choices) = (runner.vocab(), settings.waiting);
+        let bounds = Bounds { context, vocab, choices, running };
         Self {
             door: Arc::new(Door::new(bounds)),
             settings: Settings { context, running, ..settings },
@@ -196,6 +197,11 @@ impl Scheduler {
     /// Answers that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Every answer under way, the most urgent first.
+    pub fn under_way(&self) -> Vec<Progress> {
+        self.running.values().map(Sequence::progress).collect()
     }
 
     /// The events since the last call.

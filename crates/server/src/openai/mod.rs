@@ -6,7 +6,10 @@ pub mod completions;
 pub mod letterhead;
 pub mod usage;
 
-use axum::routing::post;
+pub mod embeddings;
+pub mod models;
+
+use axum::routing::{get, post};
 
 use crate::Route;
 
@@ -15,5 +18,8 @@ pub fn routes() -> Vec<Route> {
     vec![
         ("/v1/chat/completions", post(chat_completions::post)),
         ("/v1/completions", post(completions::post)),
+        ("/v1/models", get(models::list)),
+        ("/v1/models/{*id}", get(models::one)),
+        ("/v1/embeddings", post(embeddings::embed)),
     ]
 }
