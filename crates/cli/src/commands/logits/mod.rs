@@ -15,7 +15,7 @@ use qwire_engine::{Pages, Table};
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{Batch, Limits, Runner, TokenId};
 
-use super::Loading;
+use super::loading::Loading;
 use crate::arguments::{DeviceArgs, parse_ids, read_file, utf8};
 use crate::backend::Device;
 use crate::config::Environment;
@@ -71,12 +71,8 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
     if prints && args.npy.as_deref() == Some(stdout) {
         return Err(Failure::usage("--npy - and the report would both go to stdout"));
     }
-    let device = if args.reference {
-        Device::Reference
-    } else {
-        let threads = args.device.threads(environment);
-        Device::Cpu { threads, isa: args.device.steps.isa(environment)? }
-    };
+    let device =
+        if args.reference { Device::Reference } else { args.device.device(environment)? };
     let ids = args.ids()?;
     let interrupt = Interrupt::install()?;
     let mut runner = args.runner(device, ids.len(), environment, &interrupt)?;
@@ -158,8 +154,10 @@ impl LogitsArgs {
             context: Some(tokens),
             cache_bytes: None,
             kv: self.device.steps.kv(),
+            scratch_bytes: None,
             positions: tokens,
             checked: true,
+            last_resort: "give it fewer tokens",
         };
         let plan = memory::plan(&shape, file.len_bytes(), memory::available(), wish);
         let plan = plan.map_err(in_file)?;
