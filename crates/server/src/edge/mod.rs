@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sockets ─ accept ─ connection: gate ─ hyper ─┬─ answer: id, log, panics, faults into bodies
-//!    └ serve: signals, drain                   └─ admission: host, key, type, whole body ─ endpoint
+//!    └ serve: signals, drain                   └─ admission: host, key, type, body ─ endpoint
 //! ```
 //! Inside of it an endpoint is a function of a whole body. It finds its [`RequestId`] and its
 //! [`Account`] among the request's extensions.

@@ -1,5 +1,7 @@
-//! Stream: a socket as the parser sees it: a head that the gate refuses arrives as bytes that no
-//! parser takes, a body that it refuses as one that broke off. And what the other side does or leaves undone is written on the pulse.
+//! Stream: a socket as the parser sees it, and the pulse of what the other side does.
+//!
+//! A head that the gate refuses arrives as bytes that no parser takes, a body that it refuses as
+//! one that broke off.
 
 use std::io;
 use std::pin::Pin;
