@@ -32,7 +32,7 @@ use axum::middleware::map_response_with_state;
 use axum::response::Response;
 use axum::routing::MethodRouter;
 
-pub use app::{App, Facts, Model, Settings, Stage};
+pub use app::{App, Facts, Model, Settings, Stage, Times};
 pub use fault::{Fault, Wire};
 
 /// A path and what may be done there.
