@@ -24,6 +24,7 @@ pub use constraint::{Allowed, Constraint, Mask};
 pub use engine::Engine;
 pub use event::{Delivery, Event, Fault, Finish, Sampled, Usage};
 pub use pages::{Pages, Table};
+pub use qwire_model::TokenId;
 pub use request::{
     Bounds, Choice, Class, Pooling, Refusal, Report, Request, RequestId, Salt, Settings,
 };
