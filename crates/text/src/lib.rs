@@ -4,6 +4,9 @@
 //! messages, tools ── ChatTemplate::render ──► prompt ── Vocabulary::encode_prompt ──► ids
 //!
 //! ids ── Vocabulary::token_bytes ──► bytes ── Decoder ──► text ── StopStrings ──► visible text
+//!
+//! visible text ── tools::Reader ──► text, reasoning, calls of tools with their arguments
+//! tools ── tools::Dialect::grammar ──► what a model may write, from where a tools::Trigger says
 //! ```
 //!
 //! Whatever can be wrong with a file is refused when it is loaded, in one line that names the
@@ -15,6 +18,7 @@ mod error;
 mod stop_strings;
 mod template;
 mod tokenizer;
+pub mod tools;
 
 pub use decoder::Decoder;
 pub use error::Error;
