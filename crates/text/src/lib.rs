@@ -3,10 +3,10 @@
 //! ```text
 //! messages, tools ── ChatTemplate::render ──► prompt ── Vocabulary::encode_prompt ──► ids
 //!
-//! ids ── Vocabulary::token_bytes ──► bytes ── Decoder ──► text ── StopStrings ──► visible text
+//! ids ── Vocabulary::token_bytes ──► bytes ── Decoder ──► text ── tools::Reader ──► parts
+//! parts: reasoning; calls of tools; text ── StopStrings ──► visible text
 //!
-//! visible text ── tools::Reader ──► text, reasoning, calls of tools with their arguments
-//! tools ── tools::Dialect::grammar ──► what a model may write, from where a tools::Trigger says
+//! tools ── tools::Dialect::grammar ──► how a call is written, from where tools::Trigger finds one
 //! ```
 //!
 //! Whatever can be wrong with a file is refused when it is loaded, in one line that names the

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A dialect is a file: how a call is announced, how it is read, and a grammar that makes a model
-//! write it. It is chosen by what stands in the file's chat template. Whatever the cuts between
+//! write it. It is chosen by what stands in the model's chat template. Whatever the cuts between
 //! pieces, the parts say the same; nothing is held back but what may still become markup, and what
 //! does not become a call comes out as text. Nothing here knows HTTP, ids or tokens.
 
@@ -136,7 +136,7 @@ pub enum Thinking {
 /// How a text ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// The model came to an end, or to a stop string.
+    /// The model came to its end.
     Natural,
     /// It was stopped in the middle: too long, cancelled.
     Cut,
