@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use qwire_engine::{Health, Sampling, Service};
-use qwire_text::{ChatTemplate, Dialect, Vocabulary};
+use qwire_text::tools::Dialect;
+use qwire_text::{ChatTemplate, Vocabulary};
 
 use crate::fault::Fault;
 use crate::responses::kept::Kept;

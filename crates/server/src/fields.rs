@@ -57,6 +57,11 @@ impl Fields {
         format!("{}{name}", self.path)
     }
 
+    /// Whether there is anything.
+    pub fn has(&self, name: &str) -> bool {
+        self.object.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Whatever is there.
     pub fn take(&mut self, name: &'static str) -> Option<Value> {
         self.asked.push(name);

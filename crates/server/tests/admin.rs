@@ -82,7 +82,7 @@ fn tokens_that_are_refused() {
         ("/detokenize", json!({ "tokens": [0, 263] }), "tokens[1]"),
         ("/detokenize", json!({ "tokens": ["a"] }), "tokens[0]"),
         ("/apply-template", json!({}), "messages"),
-        ("/apply-template", json!({ "messages": [], "tools": 1 }), "tools"),
+        ("/apply-template", json!({ "messages": [] }), "messages"),
         ("/v1/cache/explain", json!({}), "prompt"),
         ("/v1/cache/explain", json!({ "prompt": 1 }), "prompt"),
         ("/v1/cache/explain", json!({ "prompt": [0, "a"] }), "prompt[1]"),
@@ -157,7 +157,7 @@ fn the_cache_says_what_it_holds_and_why_a_prompt_misses() {
     let expected = json!({
         "object": "cache.explanation", "tokens": 272, "cached_tokens": 100, "reason": "diverged",
         "position": 100, "before": &text[84..100], "asked": &other[100..116],
-        "cached": &text[100..101],
+        "cached": &text[100..116],
     });
     assert_eq!(explain(&json!(other)), expected);
 

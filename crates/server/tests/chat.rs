@@ -92,7 +92,7 @@ fn whole_chat(answer: &Value) -> (Vec<Value>, Value) {
     (choices.iter().map(choice).collect(), answer["usage"].clone())
 }
 
-fn with(base: &Value, more: Value) -> Value {
+fn with(base: &Value, more: &Value) -> Value {
     let mut body = base.as_object().cloned().unwrap();
     body.extend(more.as_object().cloned().unwrap());
     body.into()
@@ -121,7 +121,7 @@ async fn a_stream_says_what_a_whole_answer_says() {
         json!({ "max_tokens": 1 }),
         json!({ "frequency_penalty": 1.5, "presence_penalty": -1, "top_k": 20, "min_p": 0.01 }),
     ] {
-        let body = with(&hello(), more);
+        let body = with(&hello(), &more);
         let (said, mut usage) = whole_chat(&answer(&app, CHAT, &body).await);
         let (heard, mut usage_too) = joined_chat(&chunks(&app, CHAT, &body).await);
         assert_eq!(said, heard, "{body}");
@@ -134,7 +134,7 @@ async fn a_stream_says_what_a_whole_answer_says() {
         assert!(tokens > 0 && tokens <= 40 * n);
         assert_eq!(usage["total_tokens"], usage["prompt_tokens"].as_u64().unwrap() + tokens);
     }
-    let stopped = answer(&app, CHAT, &with(&hello(), json!({ "stop": middle }))).await;
+    let stopped = answer(&app, CHAT, &with(&hello(), &json!({ "stop": middle }))).await;
     let choice = &stopped["choices"][0];
     assert_eq!(choice["message"]["content"], text[..text.find(&middle).unwrap()]);
     assert_eq!(
@@ -151,25 +151,25 @@ async fn seeds_and_choices_are_what_they_say() {
         choices.iter().map(|c| c["message"]["content"].clone()).collect::<Vec<_>>()
     };
     let one = texts(&answer(&app, CHAT, &hello()).await);
-    let three = texts(&answer(&app, CHAT, &with(&hello(), json!({ "n": 3 }))).await);
+    let three = texts(&answer(&app, CHAT, &with(&hello(), &json!({ "n": 3 }))).await);
     assert_eq!(one[0], three[0], "choice 0 is the only one of n = 1");
     assert!(three[0] != three[1] && three[1] != three[2]);
-    let other = texts(&answer(&app, CHAT, &with(&hello(), json!({ "seed": 8 }))).await);
+    let other = texts(&answer(&app, CHAT, &with(&hello(), &json!({ "seed": 8 }))).await);
     assert_ne!(one, other);
-    let unseeded = with(&hello(), json!({ "seed": null }));
+    let unseeded = with(&hello(), &json!({ "seed": null }));
     let response = send(&app, CHAT, &unseeded).await;
     let seed: u64 = response.headers()["x-seed"].to_str().unwrap().parse().unwrap();
     let hash = response.headers()["x-prompt-hash"].clone();
     assert_eq!(hash.len(), 16);
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     let drawn = texts(&serde_json::from_slice(&bytes).unwrap());
-    assert_eq!(drawn, texts(&answer(&app, CHAT, &with(&hello(), json!({ "seed": seed }))).await));
+    assert_eq!(drawn, texts(&answer(&app, CHAT, &with(&hello(), &json!({ "seed": seed }))).await));
 }
 
 #[tokio::test]
 async fn a_stream_begins_before_the_prompt_is_read() {
     let app = toy::paced(Settings::default(), Duration::from_millis(300));
-    let body = with(&hello(), json!({ "stream": true, "max_tokens": 2 }));
+    let body = with(&hello(), &json!({ "stream": true, "max_tokens": 2 }));
     let started = Instant::now();
     let mut pieces = send(&app, CHAT, &body).await.into_body().into_data_stream();
     let first = pieces.next().await.unwrap().unwrap();
@@ -190,13 +190,13 @@ async fn a_stream_begins_before_the_prompt_is_read() {
 async fn a_second_turn_reads_only_what_is_new() {
     let app = toy::app(Settings::default());
     let long = "word ".repeat(200);
-    let first = with(&hello(), json!({ "messages": [{ "role": "user", "content": long }] }));
+    let first = with(&hello(), &json!({ "messages": [{ "role": "user", "content": long }] }));
     let said = answer(&app, CHAT, &first).await;
     let prompt = said["usage"]["prompt_tokens"].as_u64().unwrap();
     answer(&app, CHAT, &hello()).await; // another conversation runs between
     let second = with(
         &first,
-        json!({ "messages": [
+        &json!({ "messages": [
         { "role": "user", "content": long },
         { "role": "assistant", "content": "fine" },
         { "role": "user", "content": "more" },
@@ -248,7 +248,7 @@ async fn every_wrong_field_is_refused_by_its_name() {
     ] {
         let name = param.split('[').next().unwrap();
         let value = if param == "tools[0].type" { json!([{ "function": {} }]) } else { value };
-        let body = with(&hello(), Map::from_iter([(name.to_owned(), value)]).into());
+        let body = with(&hello(), &Map::from_iter([(name.to_owned(), value)]).into());
         let (status, fault) = ask(&app, CHAT, &body).await;
         assert_eq!((status.as_u16(), &fault["error"]["param"]), (400, &json!(param)), "{body}");
         let keys: Vec<_> = fault["error"].as_object().unwrap().keys().collect();
@@ -258,13 +258,13 @@ async fn every_wrong_field_is_refused_by_its_name() {
         (json!({ "type": "function", "function": { "name": "g" } }), "tool_choice"),
         (json!({ "type": "function" }), "tool_choice.function"),
     ] {
-        let body = with(&hello(), json!({ "tools": tool, "tool_choice": choice }));
+        let body = with(&hello(), &json!({ "tools": tool, "tool_choice": choice }));
         assert_eq!(ask(&app, CHAT, &body).await.1["error"]["param"], param);
     }
-    let (status, fault) = ask(&app, CHAT, &with(&hello(), json!({ "model": "gpt-9" }))).await;
+    let (status, fault) = ask(&app, CHAT, &with(&hello(), &json!({ "model": "gpt-9" }))).await;
     assert_eq!((status.as_u16(), &fault["error"]["code"]), (404, &json!("model_not_found")));
     let long = json!({ "messages": [{ "role": "user", "content": "x".repeat(40_000) }] });
-    let (status, fault) = ask(&app, CHAT, &with(&hello(), long)).await;
+    let (status, fault) = ask(&app, CHAT, &with(&hello(), &long)).await;
     let code = json!("context_length_exceeded");
     assert_eq!((status.as_u16(), &fault["error"]["code"]), (400, &code));
 }
@@ -275,12 +275,12 @@ async fn completions_echo_score_and_stream() {
     let base = json!({ "prompt": "abc", "max_tokens": 5, "temperature": 0 });
     let plain = answer(&app, TEXT, &base).await;
     let text = plain["choices"][0]["text"].as_str().unwrap();
-    let echoed = answer(&app, TEXT, &with(&base, json!({ "echo": true }))).await;
+    let echoed = answer(&app, TEXT, &with(&base, &json!({ "echo": true }))).await;
     assert_eq!(echoed["choices"][0]["text"], format!("abc{text}"));
 
     // As evaluation harnesses ask: the prompt's own tokens, nothing new.
     let scored = json!({ "echo": true, "logprobs": 2, "max_tokens": 0 });
-    let scored = answer(&app, TEXT, &with(&base, scored)).await;
+    let scored = answer(&app, TEXT, &with(&base, &scored)).await;
     let choice = &scored["choices"][0];
     assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!("abc"), &json!("length")));
     let listing = &choice["logprobs"];
@@ -295,7 +295,7 @@ async fn completions_echo_score_and_stream() {
 
     let many = json!({ "prompt": ["abc", "d"], "n": 2, "logprobs": 1, "echo": true, "seed": 3,
         "temperature": 1 });
-    let many = with(&base, many);
+    let many = with(&base, &many);
     let said = answer(&app, TEXT, &many).await;
     let mut heard: BTreeMap<u64, (String, Vec<Value>, Value)> = BTreeMap::new();
     for chunk in chunks(&app, TEXT, &many).await {
@@ -314,7 +314,7 @@ async fn completions_echo_score_and_stream() {
     }
     assert_eq!(said["usage"]["prompt_tokens"], 4, "each prompt is counted once");
 
-    let ids = answer(&app, TEXT, &with(&base, json!({ "prompt": [64, 65, 66] }))).await;
+    let ids = answer(&app, TEXT, &with(&base, &json!({ "prompt": [64, 65, 66] }))).await;
     assert_eq!(ids["choices"][0]["text"], plain["choices"][0]["text"], "the same tokens");
     for (field, value) in [
         ("prompt", Value::Null),
@@ -326,9 +326,9 @@ async fn completions_echo_score_and_stream() {
         ("best_of", json!(3)),
         ("logprobs", json!(21)),
     ] {
-        let body = with(&base, Map::from_iter([(field.to_owned(), value)]).into());
+        let body = with(&base, &Map::from_iter([(field.to_owned(), value)]).into());
         let (status, fault) = ask(&app, TEXT, &body).await;
         assert_eq!((status.as_u16(), &fault["error"]["param"]), (400, &json!(field)), "{body}");
     }
-    assert_eq!(ask(&app, TEXT, &with(&base, json!({ "prompt": [9999] }))).await.0, 400);
+    assert_eq!(ask(&app, TEXT, &with(&base, &json!({ "prompt": [9999] }))).await.0, 400);
 }

@@ -3,7 +3,10 @@
 //! ```text
 //! messages, tools ── ChatTemplate::prompt ──► ids, in which only the template wrote structure
 //!
-//! ids ── Vocabulary::token_bytes ──► bytes ── Decoder ──► text ── StopStrings ──► visible text
+//! ids ── Vocabulary::token_bytes ──► bytes ── Decoder ──► text ── tools::Reader ──► parts
+//! parts: reasoning; calls of tools; text ── StopStrings ──► visible text
+//!
+//! tools ── tools::Dialect::grammar ──► how a call is written, from where tools::Trigger finds one
 //! ```
 //!
 //! Whatever can be wrong with a file is refused when it is loaded, in one line that names the
@@ -15,11 +18,10 @@ mod error;
 mod stop_strings;
 mod template;
 mod tokenizer;
-mod tools;
+pub mod tools;
 
 pub use decoder::Decoder;
 pub use error::Error;
 pub use stop_strings::{StopStrings, Visible};
-pub use template::{ChatTemplate, Prompt};
+pub use template::{ChatTemplate, Opening, Prompt};
 pub use tokenizer::{Controls, Kind, Parts, Special, SpecialIds, Vocabulary};
-pub use tools::{Dialect, Ending, Part, Reader, Repair, Rules, Thinking, Tool};

@@ -11,9 +11,9 @@ use qwire_text::{Controls, Special};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use super::conversation::Conversation;
 use crate::answer::Json;
 use crate::app::{App, Model, aside};
+use crate::chat::{Conversation, prompt};
 use crate::fault::Fault;
 use crate::fields::{Fields, ids, text};
 
@@ -42,16 +42,16 @@ pub async fn listing(State(app): State<Arc<App>>, tenant: Tenant) -> Result<Json
     let salt = salt(tenant);
     let found = aside(move || {
         let service = &app.model()?.service;
-        ask(service, |scheduler, now| (scheduler.stats(), scheduler.cache(), now))
+        ask(service, move |scheduler, now| {
+            (scheduler.stats(), scheduler.cache(Some(salt), MOST_PREFIXES, now))
+        })
     });
-    let (stats, mut prefixes, now) = found.await?;
-    prefixes.retain(|prefix| prefix.salt == salt);
-    prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.tokens));
+    let (stats, listing) = found.await?;
     let prefix = |prefix: &Cached| {
         json!({
             "tokens": prefix.tokens,
             "own_tokens": prefix.own_tokens,
-            "idle_seconds": now.saturating_sub(prefix.used).as_secs_f64(),
+            "idle_seconds": prefix.idle.as_secs_f64(),
             "running": prefix.running,
         })
     };
@@ -68,8 +68,8 @@ pub async fn listing(State(app): State<Arc<App>>, tenant: Tenant) -> Result<Json
         "cached_tokens": stats.counters.cached_tokens,
         "hit_ratio": stats.counters.hit_ratio(),
         "evicted_pages": stats.counters.evicted,
-        "prefix_count": prefixes.len(),
-        "prefixes": prefixes.iter().take(MOST_PREFIXES).map(prefix).collect::<Vec<_>>(),
+        "prefix_count": listing.leaves,
+        "prefixes": listing.prefixes.iter().map(prefix).collect::<Vec<_>>(),
     })))
 }
 
@@ -85,7 +85,7 @@ impl Ask {
     pub fn read(fields: &mut Fields) -> Result<Self, Fault> {
         let model = fields.text("model")?;
         let prompt = fields.take("prompt");
-        let chat = Conversation::read(fields)?;
+        let chat = fields.has("messages").then(|| Conversation::read(fields)).transpose()?;
         if prompt.is_some() == chat.is_some() {
             let message = "one of `prompt` and `messages` is required";
             return Err(Fault { param: Some("prompt".into()), ..Fault::request(message) });
@@ -94,17 +94,13 @@ impl Ask {
     }
 
     fn tokens(self, model: &Model) -> Result<Vec<TokenId>, Fault> {
-        let encode = |text: &str| {
-            let ids = model.vocabulary.encode_prompt(text, Special::Parse);
-            ids.into_iter().map(TokenId).collect()
-        };
+        let tokens = |ids: Vec<u32>| ids.into_iter().map(TokenId).collect();
+        let encode = |text: &str| tokens(model.vocabulary.encode_prompt(text, Special::Parse));
         match (self.prompt, self.chat) {
             (Some(Value::Array(items)), _) => ids(&items, "prompt", model.service.bounds().vocab),
             (Some(prompt), _) => text(prompt, "prompt").map(|text| encode(&text)),
-            (None, chat) => {
-                let text = chat.map(|chat| chat.render(model)).transpose()?;
-                Ok(encode(&text.unwrap_or_default()))
-            }
+            (None, Some(chat)) => Ok(tokens(prompt::of(&chat, model)?.ids)),
+            (None, None) => Ok(Vec::new()),
         }
     }
 }
@@ -134,12 +130,12 @@ fn told(model: &Model, tokens: &[TokenId], found: &Explanation) -> Value {
         let ids: Vec<u32> = tokens.iter().map(|token| token.0).collect();
         model.vocabulary.decode(&ids, Controls::Show)
     };
-    let (reason, position, cached) = match found.miss {
+    let (reason, position, cached) = match &found.miss {
         Miss::Nothing => ("none", None, None),
         Miss::Unknown => ("unknown", Some(0), None),
-        Miss::Diverged { position, cached, .. } => ("diverged", Some(position), Some(cached)),
-        Miss::Ended { position } => ("ended", Some(position), None),
-        Miss::Evicted { position } => ("evicted", Some(position), None),
+        Miss::Diverged { position, cached } => ("diverged", Some(*position), Some(cached)),
+        Miss::Ended { position } => ("ended", Some(*position), None),
+        Miss::Evicted { position } => ("evicted", Some(*position), None),
     };
     let before = |at: usize| text(&tokens[at.saturating_sub(AROUND)..at]);
     let asked = |at: usize| text(&tokens[at..tokens.len().min(at + AROUND)]);
@@ -151,18 +147,12 @@ fn told(model: &Model, tokens: &[TokenId], found: &Explanation) -> Value {
         "position": position,
         "before": position.map(before),
         "asked": position.map(asked),
-        "cached": cached.map(|token| text(&[token])),
+        "cached": cached.map(|tokens| text(tokens)),
     })
 }
 
 /// `POST /reset_prefix_cache`: forgets every prefix that nobody is using, of every key.
 pub async fn reset(State(app): State<Arc<App>>) -> Result<Json<Value>, Fault> {
-    let forgotten = aside(move || {
-        ask(&app.model()?.service, |scheduler, now| {
-            let before = scheduler.stats().cached_pages;
-            scheduler.forget(now);
-            before - scheduler.stats().cached_pages
-        })
-    });
+    let forgotten = aside(move || ask(&app.model()?.service, |scheduler, _| scheduler.forget()));
     Ok(Json(json!({ "object": "cache.reset", "pages": forgotten.await? })))
 }

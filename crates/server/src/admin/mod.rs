@@ -1,7 +1,6 @@
 //! What keeps a server running: health, figures, the cache, the model's facts.
 
 pub mod cache;
-pub mod conversation;
 pub mod exposition;
 pub mod health;
 pub mod metrics;

@@ -9,9 +9,9 @@ use qwire_engine::TokenId;
 use qwire_text::{Controls, Special, Vocabulary};
 use serde_json::{Value, json};
 
-use super::conversation::Conversation;
 use crate::answer::Json;
 use crate::app::{App, Model, aside};
+use crate::chat::{Conversation, prompt};
 use crate::fault::Fault;
 use crate::fields::{Fields, ids};
 
@@ -40,7 +40,7 @@ impl Ask {
         let model = fields.text("model")?;
         let content = fields.text("content")?;
         let prompt = fields.text("prompt")?;
-        let chat = Conversation::read(fields)?;
+        let chat = fields.has("messages").then(|| Conversation::read(fields)).transpose()?;
         let bos = (fields.flag("add_special")?, fields.flag("add_special_tokens")?);
         let as_text = fields.flag("parse_special")? == Some(false);
         let pieces = fields.flag("with_pieces")? == Some(true);
@@ -77,7 +77,7 @@ impl Ask {
                 return Ok(json!({ "tokens": tokens }));
             }
             Source::Prompt(text) => encode(text, true),
-            Source::Chat(chat) => encode(&chat.render(model)?, false),
+            Source::Chat(chat) => prompt::of(chat, model)?.ids,
         };
         let text = |id: &u32| vocabulary.decode(&[*id], Controls::Show);
         let strings = self.strings.then(|| tokens.iter().map(text).collect::<Vec<_>>());
@@ -156,7 +156,6 @@ impl Chat {
     pub fn read(fields: &mut Fields) -> Result<Self, Fault> {
         let model = fields.text("model")?;
         let conversation = Conversation::read(fields)?;
-        let conversation = conversation.ok_or_else(|| fields.fault("messages", "is required"))?;
         Ok(Self { model, conversation })
     }
 }
@@ -169,6 +168,7 @@ pub async fn apply_template(
     let mut fields = Fields::of_body(&body)?;
     let Chat { model, conversation } = Chat::read(&mut fields)?;
     let ignored = fields.finish(&app.settings)?;
-    let prompt = aside(move || conversation.render(app.model_named(model.as_deref())?)).await?;
-    Ok((ignored, Json(json!({ "prompt": prompt }))))
+    let prompt =
+        aside(move || prompt::of(&conversation, app.model_named(model.as_deref())?)).await?;
+    Ok((ignored, Json(json!({ "prompt": prompt.text }))))
 }

@@ -1,7 +1,7 @@
 //! Answer: what a generation is in Anthropic's words, whole or as events.
 
 use axum::http::StatusCode;
-use qwire_text::Part;
+use qwire_text::tools::Part;
 use serde_json::{Value, json};
 
 use crate::app::Model;

@@ -6,6 +6,7 @@
 //! what is unknown                     a note in its place, so that nothing is refused or lost
 //! ```
 
+use qwire_text::Opening;
 use serde_json::{Map, Value, json};
 
 use crate::chat::Conversation;
@@ -43,9 +44,12 @@ pub fn read(fields: &mut Fields) -> Result<Conversation, Fault> {
         }
     }
     let last = conversation.messages.last();
-    conversation.continues = last.is_some_and(|last| {
+    let begun = last.is_some_and(|last| {
         last["role"] == "assistant" && last.get("tool_calls").is_none() && last["content"] != ""
     });
+    if begun {
+        conversation.opening = Opening::Last;
+    }
     read_tools(fields, &mut conversation)?;
     Ok(conversation)
 }
@@ -161,10 +165,10 @@ fn push_assistant(conversation: &mut Conversation, blocks: Vec<Value>) {
 mod tests {
     use super::*;
 
-    fn messages(body: &Value) -> (Value, Value, bool) {
+    fn messages(body: &Value) -> (Value, Value, Opening) {
         let mut fields = Fields::of_body(body.to_string().as_bytes()).unwrap();
         let conversation = read(&mut fields).unwrap();
-        (conversation.messages.into(), conversation.tools.into(), conversation.continues)
+        (conversation.messages.into(), conversation.tools.into(), conversation.opening)
     }
 
     #[test]
@@ -204,7 +208,7 @@ mod tests {
         let function =
             json!({ "name": "f", "description": "j", "parameters": { "type": "object" } });
         let tools = json!([{ "type": "function", "function": function }]);
-        assert_eq!(messages(&body), (expected, tools, false));
+        assert_eq!(messages(&body), (expected, tools, Opening::Fresh));
     }
 
     #[test]
@@ -212,6 +216,6 @@ mod tests {
         let body = json!({ "messages": [
             { "role": "user", "content": "a" }, { "role": "assistant", "content": "{" },
         ] });
-        assert!(messages(&body).2);
+        assert_eq!(messages(&body).2, Opening::Last);
     }
 }

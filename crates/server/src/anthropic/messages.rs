@@ -7,15 +7,15 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use qwire_engine::{Class, Report};
-use qwire_text::Rules;
+use qwire_text::tools::Rules;
 use serde_json::json;
 
 use super::answer::MessageSpeaker;
 use super::blocks;
 use crate::answer::Json;
-use crate::app::{App, Model};
+use crate::app::{App, Model, aside};
 use crate::chat::{
-    Conversation, Form, Generation, Order, Parameters, Prompt, Reading, ToolChoice, stream,
+    Conversation, Form, Generation, Order, Parameters, Reading, ToolChoice, prompt, stream,
 };
 use crate::fault::Fault;
 use crate::fields::Fields;
@@ -98,13 +98,13 @@ impl MessagesRequest {
             let model = app.model()?;
             let Self { mut conversation, parameters, choice, parallel, .. } = self;
             choice.narrow(&mut conversation);
-            let prompt = Prompt::of(&conversation, model)?;
-            let rules = Rules { thinking: prompt.thinking, parallel };
+            let prompt = prompt::of(&conversation, model)?;
+            let rules = Rules { thinking: prompt::thinking(&prompt, model), parallel };
             let reading = Reading::of(model, &conversation, rules, &choice, &Form::Free, "")?;
             let report = Report::Nothing;
             Ok(Order { ids: prompt.ids, parameters, logprobs: None, report, reading })
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| Fault::internal())?
+        aside(work).await
     }
 }
 

@@ -10,9 +10,11 @@
 
 use std::sync::Arc;
 
-use qwire_text::Tool;
+use qwire_text::Opening;
+use qwire_text::tools::Tool;
 use serde_json::{Map, Value, json};
 
+use super::parameters;
 use crate::fault::Fault;
 use crate::fields::{Fields, text, wrong};
 
@@ -23,7 +25,7 @@ const NAME: usize = 128;
 const TOOLS: usize = 1024;
 
 /// What a template renders.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Conversation {
     /// Objects with `role`, `content`, `tool_calls`, `reasoning_content`.
     pub messages: Vec<Value>,
@@ -31,8 +33,15 @@ pub struct Conversation {
     pub tools: Vec<Value>,
     /// The template's own switches.
     pub switches: Map<String, Value>,
-    /// The last message is the beginning of the answer.
-    pub continues: bool,
+    /// Where the answer begins.
+    pub opening: Opening,
+}
+
+impl Default for Conversation {
+    fn default() -> Self {
+        let (messages, tools, switches) = Default::default();
+        Self { messages, tools, switches, opening: Opening::Fresh }
+    }
 }
 
 impl Conversation {
@@ -60,8 +69,37 @@ impl Conversation {
         self.messages.push(message.into());
     }
 
-    /// Reads OpenAI's messages.
-    pub fn read_messages(&mut self, fields: &mut Fields) -> Result<(), Fault> {
+    /// Reads what a prompt of OpenAI's chat is made of.
+    pub fn read(fields: &mut Fields) -> Result<Self, Fault> {
+        let mut conversation = Self::default();
+        conversation.read_messages(fields)?;
+        conversation.read_tools(fields)?;
+        conversation.switches = parameters::switches(fields)?;
+        conversation.read_opening(fields)?;
+        Ok(conversation)
+    }
+
+    fn read_opening(&mut self, fields: &mut Fields) -> Result<(), Fault> {
+        let continues = fields.flag("continue_final_message")?.unwrap_or(false);
+        let opens = fields.flag("add_generation_prompt")?;
+        let last = self.messages.last().map(|last| &last["role"]);
+        if continues && last.is_none_or(|role| role != "assistant") {
+            let fault = "needs the last message to be the assistant's";
+            return Err(fields.fault("continue_final_message", fault));
+        }
+        self.opening = match (continues, opens) {
+            (true, Some(true)) => {
+                let fault = "is the opposite of `continue_final_message`";
+                return Err(fields.fault("add_generation_prompt", fault));
+            }
+            (true, _) => Opening::Last,
+            (false, Some(false)) => Opening::Nowhere,
+            (false, _) => Opening::Fresh,
+        };
+        Ok(())
+    }
+
+    fn read_messages(&mut self, fields: &mut Fields) -> Result<(), Fault> {
         let path = fields.path("messages");
         let items = match fields.required("messages")? {
             Value::Array(items) => items,
@@ -112,8 +150,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// Reads OpenAI's tools.
-    pub fn read_tools(&mut self, fields: &mut Fields) -> Result<(), Fault> {
+    fn read_tools(&mut self, fields: &mut Fields) -> Result<(), Fault> {
         let path = fields.path("tools");
         let tools = fields.list("tools")?.unwrap_or_default();
         if tools.len() > TOOLS {

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qwire_engine::{Choice, Event, Handle, Report, Request, Sampled, Service, TokenId};
-use qwire_text::{Controls, Decoder, Ending, Part, Reader, Repair, StopStrings, Vocabulary};
+use qwire_text::tools::{Ending, Part, Reader, Repair};
+use qwire_text::{Controls, Decoder, StopStrings, Vocabulary};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::parameters::{Logprobs, Parameters};

@@ -21,6 +21,5 @@ pub use conversation::Conversation;
 pub use form::Form;
 pub use generation::{Finish, Generation, Order, Over, Step};
 pub use parameters::{Logprobs, Parameters};
-pub use prompt::Prompt;
 pub use reading::Reading;
 pub use tool_choice::ToolChoice;

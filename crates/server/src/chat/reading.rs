@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use qwire_text::{Dialect, Reader, Rules, Thinking, Tool};
+use qwire_text::tools::{Dialect, Reader, Rules, Thinking, Tool};
 
 use super::conversation::Conversation;
 use super::form::Form;

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use qwire_text::Part;
+use qwire_text::tools::Part;
 use serde::Serialize;
 
 use super::generation::{Generation, Step};

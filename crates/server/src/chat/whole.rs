@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use qwire_engine::Sampled;
-use qwire_text::Part;
+use qwire_text::tools::Part;
 
 use super::generation::{Generation, Over, Step};
 use crate::fault::Fault;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use qwire_engine::Sampled;
-use qwire_text::Part;
+use qwire_text::tools::Part;
 use serde_json::{Map, Value, json};
 
 use super::chat_completions::Delivery;

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use qwire_text::Rules;
+use qwire_text::tools::Rules;
 use serde_json::json;
 
 use super::answer::ChatSpeaker;
 use super::letterhead::Letterhead;
 use crate::answer::Json;
-use crate::app::{App, Model};
+use crate::app::{App, Model, aside};
 use crate::chat::parameters::STOPS;
 use crate::chat::{
-    Conversation, Form, Generation, Logprobs, Order, Parameters, Prompt, Reading, ToolChoice,
-    parameters, stream,
+    Conversation, Form, Generation, Logprobs, Order, Parameters, Reading, ToolChoice, prompt,
+    stream,
 };
 use crate::fault::Fault;
 use crate::fields::Fields;
@@ -80,17 +80,13 @@ pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, 
 /// Renders, encodes and compiles, which takes longer than a turn of the runtime should.
 async fn order(app: Arc<App>, request: ChatRequest) -> Result<Order, Fault> {
     let work = move || request.order(app.model()?);
-    tokio::task::spawn_blocking(work).await.map_err(|_| Fault::internal())?
+    aside(work).await
 }
 
 impl ChatRequest {
     /// Reads every field but the model's name.
     pub fn read(fields: &mut Fields, model: &Model) -> Result<Self, Fault> {
-        let mut conversation = Conversation::default();
-        conversation.read_messages(fields)?;
-        conversation.read_tools(fields)?;
-        conversation.switches = parameters::switches(fields)?;
-        conversation.continues = continues(fields, &conversation)?;
+        let conversation = Conversation::read(fields)?;
         let mut parameters = Parameters::read(fields, model, STOPS)?;
         let most = fields.count("max_tokens", 1..=u64::MAX)?;
         let most = fields.count("max_completion_tokens", 1..=u64::MAX)?.or(most);
@@ -117,8 +113,8 @@ impl ChatRequest {
     fn order(self, model: &Model) -> Result<Order, Fault> {
         let Self { mut conversation, parameters, logprobs, choice, parallel, form, .. } = self;
         choice.narrow(&mut conversation);
-        let prompt = Prompt::of(&conversation, model)?;
-        let rules = Rules { thinking: prompt.thinking, parallel };
+        let prompt = prompt::of(&conversation, model)?;
+        let rules = Rules { thinking: prompt::thinking(&prompt, model), parallel };
         let reading = Reading::of(model, &conversation, rules, &choice, &form.0, &form.1)?;
         let report = qwire_engine::Report::Nothing;
         Ok(Order { ids: prompt.ids, parameters, logprobs, report, reading })
@@ -140,19 +136,4 @@ impl Delivery {
         delivery.progress = fields.flag("return_progress")?.unwrap_or(false);
         Ok(delivery)
     }
-}
-
-/// Whether the last message is to be continued.
-fn continues(fields: &mut Fields, conversation: &Conversation) -> Result<bool, Fault> {
-    let continues = fields.flag("continue_final_message")?.unwrap_or(false);
-    let generates = fields.flag("add_generation_prompt")?;
-    let last = conversation.messages.last().map(|last| &last["role"]);
-    if continues && last.is_none_or(|role| role != "assistant") {
-        let fault = "needs the last message to be the assistant's";
-        return Err(fields.fault("continue_final_message", fault));
-    }
-    if generates == Some(!continues) || generates.is_none() {
-        return Ok(continues);
-    }
-    Err(fields.fault("add_generation_prompt", "is the opposite of `continue_final_message`"))
 }

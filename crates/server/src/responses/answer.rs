@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use qwire_text::Part;
+use qwire_text::tools::Part;
 use serde_json::{Value, json};
 
 use super::tools::{Origin, Tools};

@@ -6,17 +6,17 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use qwire_engine::Report;
-use qwire_text::Rules;
+use qwire_text::tools::Rules;
 use serde_json::{Map, Value, json};
 
 use super::answer::ResponseSpeaker;
 use super::tools::Tools;
 use super::{items, kept};
 use crate::answer::Json;
-use crate::app::{App, Model, now};
+use crate::app::{App, Model, aside, now};
 use crate::chat::name::named;
 use crate::chat::{
-    Conversation, Form, Generation, Order, Parameters, Prompt, Reading, ToolChoice, parameters,
+    Conversation, Form, Generation, Order, Parameters, Reading, ToolChoice, parameters, prompt,
     stream,
 };
 use crate::fault::Fault;
@@ -86,14 +86,14 @@ async fn order(app: Arc<App>, request: ResponseRequest) -> Result<(Order, Vec<Va
         let model = app.model()?;
         let ResponseRequest { mut conversation, parameters, choice, parallel, form, .. } = request;
         choice.narrow(&mut conversation);
-        let prompt = Prompt::of(&conversation, model)?;
-        let rules = Rules { thinking: prompt.thinking, parallel };
+        let prompt = prompt::of(&conversation, model)?;
+        let rules = Rules { thinking: prompt::thinking(&prompt, model), parallel };
         let reading = Reading::of(model, &conversation, rules, &choice, &form.0, &form.1)?;
         let report = Report::Nothing;
         let order = Order { ids: prompt.ids, parameters, logprobs: None, report, reading };
         Ok((order, request.items))
     };
-    tokio::task::spawn_blocking(work).await.map_err(|_| Fault::internal())?
+    aside(work).await
 }
 
 impl ResponseRequest {

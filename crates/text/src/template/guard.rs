@@ -104,6 +104,7 @@ fn breaks(text: &str, controls: &Specials) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Opening;
     use std::path::Path;
 
     use proptest::prelude::*;
@@ -134,7 +135,7 @@ mod tests {
     }
 
     fn prompt(template: &ChatTemplate, vocabulary: &Vocabulary, messages: &Value) -> Prompt {
-        template.prompt(vocabulary, messages, None, true, &Map::new()).expect("a prompt")
+        template.prompt(vocabulary, messages, None, Opening::Fresh, &Map::new()).expect("a prompt")
     }
 
     #[test]
@@ -206,8 +207,8 @@ mod tests {
             ]);
             let tools = json!([{"name": "f", "description": tool, key: [value]}]);
             let extra = Map::new();
-            let rendered = template.render(&messages, Some(&tools), true, &extra).unwrap();
-            let found = template.prompt(&vocabulary, &messages, Some(&tools), true, &extra);
+            let rendered = template.render(&messages, Some(&tools), Opening::Fresh, &extra).unwrap();
+            let found = template.prompt(&vocabulary, &messages, Some(&tools), Opening::Fresh, &extra);
             let found = found.unwrap();
             prop_assert_eq!(vocabulary.decode(&found.ids, Controls::Show), found.text.as_str());
             prop_assert_eq!(controls(&vocabulary, &found.ids), 7, "{}", found.text);
@@ -240,7 +241,7 @@ mod tests {
             };
             let template = ChatTemplate::new(&source).expect("a template");
             let found = prompt(&template, &vocabulary, &messages);
-            let rendered = template.render(&messages, None, true, &Map::new());
+            let rendered = template.render(&messages, None, Opening::Fresh, &Map::new());
             assert_eq!(Ok(&found.text), rendered.as_ref(), "{name}");
             assert_eq!(vocabulary.decode(&found.ids, Controls::Show), found.text, "{name}");
             assert_eq!(controls(&vocabulary, &found.ids), 9, "{name}");

@@ -104,14 +104,21 @@ impl ChatTemplate {
         vocabulary: &Vocabulary,
         messages: &serde_json::Value,
         tools: Option<&serde_json::Value>,
-        add_generation_prompt: bool,
+        opening: Opening,
         extra: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<Prompt, Error> {
         let guarded = |json: &serde_json::Value| marked(json, &vocabulary.controls);
         let tools = tools.map(guarded);
         let extra = extra.iter().map(|(name, value)| (name.clone(), guarded(value))).collect();
         let messages = guarded(messages);
-        let text = self.render(&messages, tools.as_ref(), add_generation_prompt, &extra)?;
+        let fresh = opening == Opening::Fresh;
+        let mut text = self.render(&messages, tools.as_ref(), fresh, &extra)?;
+        if opening == Opening::Last {
+            let end = end_of_last(&messages, &text).ok_or_else(|| {
+                Error::Template("it does not show the last message as it is".into())
+            })?;
+            text.truncate(end);
+        }
         let ids = vocabulary.encode_prompt(&text, Special::Guarded);
         Ok(Prompt { text: unmarked(&text).into_owned(), ids })
     }
@@ -142,6 +149,17 @@ impl ChatTemplate {
     }
 }
 
+/// Where an answer begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// In a message of its own, which the template opens.
+    Fresh,
+    /// At the end of the last message, which is its beginning.
+    Last,
+    /// Nowhere: the conversation is over.
+    Nowhere,
+}
+
 /// What a model continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
@@ -149,6 +167,12 @@ pub struct Prompt {
     pub text: String,
     /// As tokens.
     pub ids: Vec<u32>,
+}
+
+/// Where the last message's text ends in a rendering. Templates trim it.
+fn end_of_last(messages: &serde_json::Value, text: &str) -> Option<usize> {
+    let last = messages.as_array()?.last()?["content"].as_str()?.trim();
+    text.rfind(last).map(|at| at + last.len())
 }
 
 /// About how many bytes a conversation takes inside a template.
