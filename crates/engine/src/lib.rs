@@ -30,5 +30,7 @@ pub use request::{
 pub use sampler::{Sampler, Sampling};
 pub use scheduler::{Plan, Scheduler};
 pub use service::{Answer, Handle, Health, Service, Sink};
-pub use stats::{Counters, Histogram, Stats};
+pub use stats::{Counters, Histogram, Progress, Stats};
 pub use tree::{Cached, Explanation, Miss};
+
+pub use qwire_model::TokenId;

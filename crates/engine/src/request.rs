@@ -208,6 +208,8 @@ pub struct Bounds {
     pub vocab: usize,
     /// Most choices of a request.
     pub choices: usize,
+    /// Most answers computed side by side.
+    pub running: usize,
 }
 
 impl Bounds {

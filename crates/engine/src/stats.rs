@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::event::Finish;
+use crate::event::{Finish, Usage};
+use crate::request::RequestId;
 
 /// A moment of the engine.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,21 @@ pub struct Stats {
     pub idle_pages: usize,
     /// Sums since the start.
     pub counters: Counters,
+}
+
+/// How far an answer is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Its request.
+    pub request: RequestId,
+    /// Which of the request's choices.
+    pub choice: usize,
+    /// What it took so far.
+    pub usage: Usage,
+    /// Positions that are computed.
+    pub computed: usize,
+    /// Most tokens it may have.
+    pub max_tokens: usize,
 }
 
 impl Stats {

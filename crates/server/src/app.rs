@@ -8,18 +8,19 @@ use qwire_engine::{Health, Sampling, Service};
 use qwire_text::{ChatTemplate, Vocabulary};
 
 use crate::fault::Fault;
+use crate::sums::Sums;
 
 /// What the endpoints share.
 pub struct App {
     /// How the server behaves.
     pub settings: Settings,
-    /// What the edge counts.
+    /// What happens at the wire.
     pub tally: Tally,
     model: OnceLock<Model>,
     draining: AtomicBool,
 }
 
-/// What the edge counts.
+/// What happens at the wire and the engine cannot see.
 #[derive(Default, Debug)]
 pub struct Tally {
     /// Connections that are open.
@@ -30,6 +31,10 @@ pub struct Tally {
     pub answers: [AtomicU64; 6],
     /// Requests that ended in a panic.
     pub panics: AtomicU64,
+    /// Answers of endpoints, by path and status.
+    pub endpoints: Sums<(&'static str, u16)>,
+    /// Tool calls that were mended, by what was wrong.
+    pub repairs: Sums<&'static str>,
 }
 
 /// Where in its life the server is.
@@ -201,6 +206,15 @@ impl Model {
         let same = |own: &str| own.eq_ignore_ascii_case(name);
         same(&self.name) || same("default") || self.aliases.iter().any(|alias| same(alias))
     }
+}
+
+/// Runs what takes a while, or waits for the engine, beside the runtime. Its panic is that of the
+/// request.
+pub async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// Seconds since 1970.

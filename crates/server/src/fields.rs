@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 
+use qwire_engine::TokenId;
 use serde_json::{Map, Value};
 
 use crate::answer::Ignored;
@@ -189,6 +190,19 @@ impl Fields {
             _ => Ok(Ignored(self.rest().collect())),
         }
     }
+}
+
+/// Token ids, or the fault of the first item that is none.
+pub fn ids(items: &[Value], path: &str, vocab: usize) -> Result<Vec<TokenId>, Fault> {
+    let id = |(at, item): (usize, &Value)| {
+        let known = item.as_u64().filter(|id| *id < vocab as u64);
+        known.map(|id| TokenId(id as u32)).ok_or_else(|| {
+            let found = if item.is_number() { item.to_string() } else { kind(item).into() };
+            let accepted = format!("accepted are ids of tokens below {vocab}");
+            Fault::field(format!("{path}[{at}]"), format!("is {found}: {accepted}"))
+        })
+    };
+    items.iter().enumerate().map(id).collect()
 }
 
 /// A string, or the fault of its field.

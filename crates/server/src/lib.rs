@@ -16,10 +16,14 @@ pub mod edge;
 pub mod fault;
 pub mod fields;
 pub mod openai;
+pub mod sums;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
+use axum::middleware::map_response_with_state;
+use axum::response::Response;
 use axum::routing::MethodRouter;
 
 pub use app::{App, Facts, Model, Settings, Stage, Times};
@@ -35,6 +39,18 @@ pub fn routes() -> impl Iterator<Item = Route> {
 
 /// Every endpoint, each with its faults in its wire's words.
 pub fn router(app: Arc<App>) -> Router {
-    let routes = routes().fold(Router::new(), |all, (path, methods)| all.route(path, methods));
+    let counted = |path, methods: MethodRouter<Arc<App>>| {
+        methods.layer(map_response_with_state((app.clone(), path), count))
+    };
+    let routes = routes()
+        .fold(Router::new(), |all, (path, methods)| all.route(path, counted(path, methods)));
     edge::around(routes, app)
+}
+
+async fn count(
+    State((app, path)): State<(Arc<App>, &'static str)>,
+    response: Response,
+) -> Response {
+    app.tally.endpoints.add((path, response.status().as_u16()));
+    response
 }

@@ -28,7 +28,7 @@ use crate::event::{Delivery, Event, Finish};
 use crate::pages::{PAGE, Pages, Table};
 use crate::request::{Bounds, Refusal, Report, Request, RequestId, Salt, Settings};
 use crate::sampler::Sampler;
-use crate::stats::{Counters, Stats};
+use crate::stats::{Counters, Progress, Stats};
 use crate::tree::{Cached, Explanation, Tree};
 pub(crate) use commit::guarded;
 use pace::{Pace, Turn};
@@ -79,7 +79,7 @@ impl Scheduler {
         let context = settings.context.min(pages.total() * PAGE);
         let choices = settings.waiting;
         Self {
-            bounds: Bounds { context, vocab: runner.vocab(), choices },
+            bounds: Bounds { context, vocab: runner.vocab(), choices, running },
             settings: Settings { context, running, ..settings },
             limits,
             layers: runner.layers(),
@@ -186,6 +186,11 @@ impl Scheduler {
     /// Answers that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Every answer under way, the most urgent first.
+    pub fn under_way(&self) -> Vec<Progress> {
+        self.running.values().map(Sequence::progress).collect()
     }
 
     /// The events since the last call.

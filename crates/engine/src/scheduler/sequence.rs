@@ -19,6 +19,7 @@ use crate::event::{Delivery, Event, Fault, Sampled, Usage};
 use crate::pages::Table;
 use crate::request::{Pooling, Report, RequestId, Salt};
 use crate::sampler::{self, Sampler, logprob, top_logprobs};
+use crate::stats::Progress;
 
 /// Who goes first: the lower key. It never changes, so whoever has the lowest always gets on, and
 /// everybody has the lowest in the end.
@@ -154,6 +155,17 @@ impl Sequence {
     /// An event of this choice.
     pub fn event(&self, event: Event) -> Delivery {
         Delivery { request: self.ask.id, choice: self.choice, event }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            request: self.ask.id,
+            choice: self.choice,
+            usage: self.usage(),
+            computed: self.table.len(),
+            max_tokens: self.ask.max_tokens,
+        }
     }
 
     /// What it took so far.

@@ -1,8 +1,33 @@
 //! What keeps a server running: health, figures, the cache, the model's facts.
 
+pub mod cache;
+pub mod conversation;
+pub mod exposition;
+pub mod health;
+pub mod metrics;
+pub mod openapi;
+pub mod props;
+pub mod tokenize;
+
+use axum::routing::{get, post};
+
 use crate::Route;
 
 /// The endpoints.
 pub fn routes() -> Vec<Route> {
-    Vec::new()
+    vec![
+        ("/health", get(health::health)),
+        ("/readyz", get(health::ready)),
+        ("/version", get(health::version)),
+        ("/metrics", get(metrics::metrics)),
+        ("/tokenize", post(tokenize::tokenize)),
+        ("/detokenize", post(tokenize::detokenize)),
+        ("/apply-template", post(tokenize::apply_template)),
+        ("/props", get(props::props)),
+        ("/slots", get(props::slots)),
+        ("/v1/cache", get(cache::listing)),
+        ("/v1/cache/explain", post(cache::explain)),
+        ("/reset_prefix_cache", post(cache::reset)),
+        ("/openapi.json", get(openapi::openapi)),
+    ]
 }
