@@ -8,9 +8,13 @@ use clap::{Args, ValueEnum};
 use qwire_kernels::Isa;
 use qwire_model::KvType;
 
+use crate::backend::Device;
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::sidecar::Packing;
+
+/// Tokens of a prompt in one step.
+pub const CHUNK: usize = 512;
 
 /// Where and how the model runs. No choice here but `--kv-type` changes a single bit of the result.
 #[derive(Args, Clone, Debug)]
@@ -30,10 +34,10 @@ pub struct StepArgs {
     /// Instruction set: auto, scalar, avx2, avx-vnni or avx512 [default: auto, or QWIRE_ISA]
     #[arg(long, value_name = "NAME")]
     isa: Option<String>,
-    /// Tokens of a prompt computed in one step
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    chunk: u32,
+    /// Tokens of a prompt computed in one step [default: 512; in `serve` up to 2,048, while others
+    /// wait 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    chunk: Option<u32>,
     /// Storage of keys and values; f32 keeps every bit in twice the memory
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv_type: KvArg,
@@ -51,9 +55,10 @@ enum KvArg {
 }
 
 impl DeviceArgs {
-    /// Worker threads.
-    pub fn threads(&self, environment: &Environment) -> usize {
-        self.threads.map_or_else(|| default_threads(environment), usize::from)
+    /// The CPU as it shall be used.
+    pub fn device(&self, environment: &Environment) -> Result<Device, Failure> {
+        let threads = self.threads.map_or_else(|| default_threads(environment), usize::from);
+        Ok(Device::Cpu { threads, isa: self.steps.isa(environment)? })
     }
 }
 
@@ -75,9 +80,14 @@ impl StepArgs {
         self.pack
     }
 
+    /// Rows of a step, where anybody says.
+    pub fn asked_chunk(&self) -> Option<usize> {
+        self.chunk.map(|chunk| chunk as usize)
+    }
+
     /// Rows of a step.
     pub fn chunk(&self) -> usize {
-        self.chunk as usize
+        self.asked_chunk().unwrap_or(CHUNK)
     }
 
     /// Storage of keys and values.

@@ -3,18 +3,20 @@
 //! ```text
 //! QWIRE_THREADS   default of --threads
 //! QWIRE_ISA       default of --isa
+//! QWIRE_OPTION    default of any option of `qwire serve`
 //! XDG_CACHE_HOME  where to keep what can be made again; else HOME/.cache
 //! NO_COLOR        no colour on stderr when set to anything, as does TERM=dumb
 //! ```
 //! A flag wins over a variable.
 
+use std::collections::HashMap;
 use std::env;
 use std::path::PathBuf;
 
 use crate::failure::Failure;
 
 /// What the environment says.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// Worker threads.
     pub threads: Option<usize>,
@@ -24,16 +26,25 @@ pub struct Environment {
     pub cache: Option<PathBuf>,
     /// Whether messages may be coloured on a terminal.
     pub colour: bool,
+    own: HashMap<String, String>,
 }
 
 impl Environment {
     /// Reads the process's own.
     pub fn read() -> Result<Self, Failure> {
-        Self::from(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        Self::from(env::vars_os().map(|(name, value)| (text(name), text(value))).collect())
     }
 
-    fn from(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
-        let set = |name| variable(name).filter(|value| !value.is_empty());
+    /// A variable whose name begins with QWIRE_.
+    pub fn own(&self, name: &str) -> Option<&str> {
+        self.own.get(name).map(String::as_str)
+    }
+
+    fn from(mut variables: HashMap<String, String>) -> Result<Self, Failure> {
+        let dumb = variables.get("TERM").is_some_and(|terminal| terminal == "dumb");
+        variables.retain(|_, value| !value.is_empty());
+        let set = |name| variables.get(name).cloned();
         let threads = set("QWIRE_THREADS").map(|value| {
             let number = value.parse().ok().filter(|threads| (1..=1024).contains(threads));
             let fault = format!("QWIRE_THREADS is `{value}`; accepted: 1 to 1024");
@@ -42,12 +53,12 @@ impl Environment {
         let absolute = |path: &PathBuf| path.is_absolute();
         let home = set("HOME").map(PathBuf::from).filter(absolute);
         let cache = set("XDG_CACHE_HOME").map(PathBuf::from).filter(absolute);
-        let dumb = variable("TERM").is_some_and(|terminal| terminal == "dumb");
         Ok(Self {
             threads: threads.transpose()?,
             isa: set("QWIRE_ISA"),
             cache: cache.or_else(|| home.map(|home| home.join(".cache"))),
             colour: set("NO_COLOR").is_none() && !dumb,
+            own: variables.into_iter().filter(|(name, _)| name.starts_with("QWIRE_")).collect(),
         })
     }
 }
@@ -57,8 +68,8 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Environment, String> {
-        let find = |name: &str| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.into());
-        Environment::from(find).map_err(|failure| failure.message())
+        let pairs = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        Environment::from(pairs.collect()).map_err(|failure| failure.message())
     }
 
     #[test]
@@ -66,6 +77,7 @@ mod tests {
         let set =
             read(&[("QWIRE_THREADS", "3"), ("QWIRE_ISA", "avx2"), ("NO_COLOR", "1")]).unwrap();
         assert_eq!((set.threads, set.isa.as_deref(), set.colour), (Some(3), Some("avx2"), false));
+        assert_eq!((set.own("QWIRE_ISA"), set.own("NO_COLOR")), (Some("avx2"), None));
         let empty = read(&[("QWIRE_THREADS", ""), ("NO_COLOR", "")]).unwrap();
         assert_eq!((empty.threads, empty.colour), (None, true));
         let cache = |pairs: &[_]| read(pairs).unwrap().cache;

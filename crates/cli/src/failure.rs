@@ -12,6 +12,8 @@ use crate::config::Environment;
 const FAILED: u8 = 1;
 /// The command line cannot be understood.
 const USAGE: u8 = 2;
+/// The program cannot be trusted any more (EX_SOFTWARE).
+const BROKEN: u8 = 70;
 /// What a shell reports of a process whose reader went away (128 + SIGPIPE).
 const PIPE_CLOSED: u8 = 141;
 
@@ -32,6 +34,11 @@ impl Failure {
     /// The command line asks for something that makes no sense.
     pub fn usage(message: impl Display) -> Self {
         Self { code: USAGE, ..Self::new(message) }
+    }
+
+    /// Something within broke.
+    pub fn broken(message: impl Display) -> Self {
+        Self { code: BROKEN, ..Self::new(message) }
     }
 
     /// An end that needs no words, such as an interrupt by the user.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0  done        1  failed: one `error:` line, perhaps a `hint:`        2  not understood
-//! 130  interrupted, what was done so far is on stdout
+//! 130  interrupted, what was done so far is on stdout                   70 broken within
 //! ```
 
 mod arguments;
@@ -42,12 +42,13 @@ Examples:
   qwire run model.gguf \"Why is the sky blue?\"           answer a question
   qwire run model.gguf \"Explain this:\" -f main.rs       ask about a file
   git diff | qwire run model.gguf --system \"Review it\"  read the prompt from a pipe
+  qwire serve model.gguf                                answer clients of OpenAI's API
   qwire inspect model.gguf                              what is in the file, does it fit here
   qwire bench model.gguf                                how quick is it
   qwire pack model.gguf                                 spare the loading from now on
 
-`qwire COMMAND --help` says more. Environment: QWIRE_THREADS, QWIRE_ISA,
-XDG_CACHE_HOME, NO_COLOR.";
+`qwire COMMAND --help` says more. Environment: QWIRE_THREADS, QWIRE_ISA, for `serve` QWIRE_ and the
+name of any option; XDG_CACHE_HOME, NO_COLOR.";
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;

@@ -12,13 +12,16 @@ use std::fs;
 use std::path::Path;
 
 pub use qwire_kernels::attention::PAGE;
+use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{KvType, Shape};
 
 use crate::failure::Failure;
 use crate::quantity::{self, grouped};
 
 /// Memory for everything but weights and cache, at most.
-const MARGIN_BYTES: u64 = 256 << 20;
+pub const MARGIN_BYTES: u64 = 256 << 20;
+/// Of which a program takes this for itself: tables, threads, connections.
+const PROGRAM_BYTES: u64 = 64 << 20;
 /// The longest context where nobody asked for one and what fits is unknown, or unchecked.
 const BLIND_CONTEXT: usize = 32_768;
 
@@ -35,6 +38,8 @@ pub struct Wish {
     pub positions: usize,
     /// Whether to refuse what does not fit.
     pub checked: bool,
+    /// What the user may try where all else fails.
+    pub last_resort: &'static str,
 }
 
 /// What a run gets.
@@ -66,12 +71,12 @@ pub fn plan(
             quantity::bytes(weights),
             quantity::bytes(available)
         ))
-        .hint("free memory, take a smaller quantisation, or try it with --no-memory-check"));
+        .hint(format!("free memory, take a smaller quantisation, or {}", wish.last_resort)));
     }
     if let (Some(room), Some(budget)) = (room, wish.cache_bytes)
         && budget > room
     {
-        return Err(too_large("--kv-memory asks for", budget, room));
+        return Err(too_large("--kv-memory asks for", budget, room, wish));
     }
     let budget = wish.cache_bytes.map(|bytes| bytes / page);
     if budget == Some(0) {
@@ -96,7 +101,7 @@ pub fn plan(
         return Err(Failure::new(format!("{fault} {bytes}, more than --kv-memory")));
     }
     if let Some(room) = room.filter(|room| needed > *room) {
-        return Err(too_large("the context takes", needed, room));
+        return Err(too_large("the context takes", needed, room, wish));
     }
     let positions = context.min(wish.positions.max(1));
     let pages = Shape::pages_for(positions);
@@ -108,15 +113,28 @@ pub fn cache_bytes(shape: &Shape, positions: usize, kv: KvType) -> u64 {
     (Shape::pages_for(positions) as u64).saturating_mul(shape.page_bytes(kv) as u64)
 }
 
+/// What steps of so many rows write between the phases, about, and the program itself. Rows stand
+/// in floats, quantised, and packed in tiles.
+pub fn scratch_bytes(shape: &Shape, vocab: usize, rows: usize) -> u64 {
+    let visits = shape.routing.used;
+    let (hidden, routed) = (shape.hidden, visits * shape.ffn);
+    let floats = 3 * hidden + 2 * (shape.q_dim() + shape.kv_dim()) + shape.experts + 4 * visits;
+    let narrow = hidden * (1 + visits) * 3 / 2;
+    let wide = (shape.q_dim() + routed) * 11 / 2;
+    let row = 4 * (floats + routed + shape.rotation.dims) + narrow + wide;
+    let logits = 4 * vocab.saturating_mul(LOGIT_ROWS);
+    PROGRAM_BYTES + (rows.saturating_mul(row).saturating_add(logits)) as u64
+}
+
 /// What is left for the cache.
 pub fn room(available: u64, weights: u64) -> u64 {
     available.saturating_sub(weights).saturating_sub(MARGIN_BYTES.min(available / 8))
 }
 
-fn too_large(what: &str, wanted: u64, room: u64) -> Failure {
+fn too_large(what: &str, wanted: u64, room: u64, wish: Wish) -> Failure {
     let (wanted, room) = (quantity::bytes(wanted), quantity::bytes(room));
     Failure::new(format!("{what} {wanted} of cache; {room} of memory are left beside the weights"))
-        .hint("ask for a smaller --ctx, use --kv-type f16, or try it with --no-memory-check")
+        .hint(format!("ask for a smaller --ctx, use --kv-type f16, or {}", wish.last_resort))
 }
 
 /// Proves that the cache can be had before anybody allocates it in earnest.
@@ -229,6 +247,7 @@ mod tests {
         kv: KvType::F16,
         positions: usize::MAX,
         checked: true,
+        last_resort: "buy more",
     };
 
     #[track_caller]

@@ -2,7 +2,7 @@
 //! once, in one line.
 //!
 //! The first Ctrl-C (or SIGTERM) is only noted, and whoever works looks at the note between steps.
-//! The second one kills. A reader that goes away needs no handler: the write fails.
+//! The second one kills, and so does the first during work that leaves nothing behind. A reader that goes away needs no handler: the write fails.
 #![allow(unsafe_code)] // installs a handler that runs where almost nothing is allowed
 
 use std::path::Path;
@@ -18,24 +18,39 @@ use crate::failure::{Failure, one_line};
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     signal: Arc<AtomicUsize>, // 0 while nobody does
+    kills: Arc<AtomicBool>,   // the next signal
 }
+
+/// While this is held the first signal kills.
+pub struct AtOnce<'a>(&'a Interrupt);
 
 impl Interrupt {
     /// Listens from now on.
     pub fn install() -> Result<Self, Failure> {
         let interrupt = Self::default();
-        let again = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // Handlers run in the order of their registration: the shutdown sees the flag of the
             // signal before.
-            flag::register_conditional_shutdown(signal, 128 + signal, again.clone())
-                .and_then(|_| flag::register(signal, again.clone()))
+            flag::register_conditional_shutdown(signal, 128 + signal, interrupt.kills.clone())
+                .and_then(|_| flag::register(signal, interrupt.kills.clone()))
                 .and_then(|_| {
                     flag::register_usize(signal, interrupt.signal.clone(), signal as usize)
                 })
                 .map_err(|error| Failure::new(format!("cannot listen to signals: {error}")))?;
         }
         Ok(interrupt)
+    }
+
+    /// Somebody within wants the work to end.
+    pub fn raise(&self) {
+        self.signal.store(SIGTERM as usize, Ordering::Relaxed);
+    }
+
+    /// Begins work that leaves nothing behind; an error where the end was asked for already.
+    pub fn at_once(&self) -> Result<AtOnce<'_>, Failure> {
+        self.check()?;
+        self.kills.store(true, Ordering::Relaxed);
+        Ok(AtOnce(self))
     }
 
     /// Whether the work shall end.
@@ -54,6 +69,12 @@ impl Interrupt {
     /// An error as soon as the work shall end.
     pub fn check(&self) -> Result<(), Failure> {
         self.code().map_or(Ok(()), |code| Err(Failure::silent(code)))
+    }
+}
+
+impl Drop for AtOnce<'_> {
+    fn drop(&mut self) {
+        self.0.kills.store(false, Ordering::Relaxed);
     }
 }
 

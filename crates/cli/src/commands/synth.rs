@@ -27,7 +27,7 @@ pub struct SynthArgs {
     /// The shape, one of --list
     #[arg(required_unless_present = "list")]
     shape: Option<String>,
-    /// Where to write it
+    /// Where to write it (- is stdout)
     #[arg(short, long, value_name = "FILE", required_unless_present = "list")]
     output: Option<PathBuf>,
     /// Formats of the weights, one of --list
@@ -67,7 +67,9 @@ pub fn synth(args: &SynthArgs) -> Result<u8, Failure> {
     let vocabulary = args.vocab.as_deref().map(super::open).transpose()?;
     let recipe = Recipe { shape, mix, seed: args.seed, layers: args.layers, vocabulary };
     let len = synthetic::len_bytes(&recipe).map_err(Failure::new)?;
-    let special = fs::metadata(path).is_ok_and(|found| !found.is_file());
+    let stdout = path == Path::new("-");
+    let path = if stdout { Path::new("/dev/stdout") } else { path };
+    let special = stdout || fs::metadata(path).is_ok_and(|found| !found.is_file());
     if !special {
         if path.exists() && !args.force {
             let fault = format!("{}: exists already", path.display());

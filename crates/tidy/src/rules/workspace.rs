@@ -25,8 +25,10 @@ const DEPENDENCIES: &[(&str, &str)] = &[
     ("sha2", "checksums of models and sidecars, and what tells one model from another"),
     ("signal-hook", "an interrupt ends the work at its next step"),
     ("tokio", "sockets and timers of the server"),
+    ("toml", "the file of the server's options"),
     ("tower", "what a route and a connection have in common"),
     ("tracing", "what the server logs"),
+    ("tracing-subscriber", "its log on stderr, to read or as JSON"),
     ("unicode-normalization", "NFC, as the official tokenizer"),
     ("unicode-properties", "letters, numbers and the rest, as the pre-tokenizer splits"),
 ];

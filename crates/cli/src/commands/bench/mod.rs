@@ -21,7 +21,7 @@ use qwire_gguf::File;
 use qwire_kernels::Isa;
 use qwire_model::{Limits, Shape};
 
-use super::Loading;
+use super::loading::Loading;
 use super::reading::Reading;
 use crate::arguments::{StepArgs, default_threads};
 use crate::backend::Device;

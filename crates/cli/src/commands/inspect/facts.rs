@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use qwire_engine::Sampling;
 use qwire_gguf::{File, Metadata};
 use qwire_kernels::rope::Scaling;
 use qwire_model::{KvType, Shape, describe};
@@ -12,7 +11,7 @@ use serde::Serialize;
 use super::check::CheckFacts;
 use super::sidecar::SidecarFacts;
 use super::weights::{TensorFacts, WeightFacts};
-use crate::commands::run::number;
+use crate::commands::recommended;
 use crate::failure::Failure;
 use crate::{backend, memory, quantity};
 
@@ -297,7 +296,7 @@ fn dialect(source: &str) -> Option<&'static str> {
 
 impl SamplingFacts {
     fn of(metadata: &Metadata) -> Self {
-        let sampling = Sampling::with_defaults(|key| number(metadata, key));
+        let sampling = recommended(metadata);
         Self {
             in_file: metadata.iter().any(|(key, _)| key.starts_with("general.sampling.")),
             temperature: sampling.temperature,

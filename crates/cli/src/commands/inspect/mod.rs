@@ -18,6 +18,7 @@ use crate::config::Environment;
 use crate::failure::Failure;
 use facts::Facts;
 use sidecar::SidecarFacts;
+pub use weights::WeightFacts;
 
 /// Show what is in a model's file, what it takes, and whether it runs here
 #[derive(Args)]

@@ -15,7 +15,7 @@ use qwire_engine::{Pages, Table};
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{Batch, Limits, Runner, TokenId};
 
-use super::Loading;
+use super::loading::Loading;
 use crate::arguments::{DeviceArgs, parse_ids, read_file, utf8};
 use crate::backend::Device;
 use crate::config::Environment;
@@ -74,8 +74,7 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
     let device = if args.reference {
         Device::Reference
     } else {
-        let threads = args.device.threads(environment);
-        Device::Cpu { threads, isa: args.device.steps.isa(environment)? }
+        args.device.device(environment)?
     };
     let ids = args.ids()?;
     let interrupt = Interrupt::install()?;
@@ -160,6 +159,7 @@ impl LogitsArgs {
             kv: self.device.steps.kv(),
             positions: tokens,
             checked: true,
+            last_resort: "give it fewer tokens",
         };
         let plan = memory::plan(&shape, file.len_bytes(), memory::available(), wish);
         let plan = plan.map_err(in_file)?;

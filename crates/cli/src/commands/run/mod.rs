@@ -19,9 +19,8 @@ use qwire_engine::{Choice, Engine, Event, Finish, Request, RequestId, Settings};
 use qwire_model::{Limits, TokenId};
 use qwire_text::Vocabulary;
 
-use super::Loading;
+use super::loading::Loading;
 use crate::arguments::DeviceArgs;
-use crate::backend::Device;
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::memory::{self, Plan, Wish};
@@ -29,7 +28,6 @@ use crate::progress::{Bar, Unit};
 use crate::quantity::{self, grouped, parse_bytes};
 use crate::signals::Interrupt;
 use answer::{Answer, Clock, Reason, Style};
-pub use sampling::number;
 
 /// Between two looks for an interrupt while the prompt is read.
 const QUANTUM: Duration = Duration::from_millis(500);
@@ -107,17 +105,14 @@ struct OutputArgs {
 
 /// Runs the command.
 pub fn run(args: &RunArgs, environment: &Environment) -> Result<u8, Failure> {
-    let device = Device::Cpu {
-        threads: args.device.threads(environment),
-        isa: args.device.steps.isa(environment)?,
-    };
+    let device = args.device.device(environment)?;
     let interrupt = Interrupt::install()?;
     let file = super::open(&args.model)?;
     let in_file = |failure: Failure| failure.in_file(&args.model);
     let shape = super::shape_of(&file, &args.model)?;
     let vocabulary = Vocabulary::from_gguf(file.metadata()).map_err(|e| in_file(e.into()))?;
     let sampling = args.sampling.resolve(file.metadata(), &vocabulary)?;
-    let ids = prompt::ids(&args.prompt, file.metadata(), &vocabulary).map_err(in_file)?;
+    let ids = prompt::ids(&args.prompt, &args.model, file.metadata(), &vocabulary)?;
     let (seed, greedy) = (sampling.seed, sampling.is_greedy());
 
     let plan = plan(args, &shape, file.len_bytes(), ids.len()).map_err(in_file)?;
@@ -238,6 +233,7 @@ fn plan(
         kv: args.device.steps.kv(),
         positions: prompt.saturating_add(args.length.max_tokens.unwrap_or(usize::MAX)),
         checked: !args.memory.no_memory_check,
+        last_resort: "try it with --no-memory-check",
     };
     let plan = memory::plan(shape, weights, memory::available(), wish)?;
     if prompt > plan.context {

@@ -1,10 +1,11 @@
 //! The prompt: what the user wrote, from wherever, in the model's chat template, as ids.
 
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use qwire_gguf::Metadata;
-use qwire_text::{ChatTemplate, Error, Special, Vocabulary};
+use qwire_text::{ChatTemplate, Special, Vocabulary};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{is_piped, read_file, read_stdin, utf8};
@@ -38,30 +39,28 @@ pub struct PromptArgs {
 /// template as it demands, and in raw text because it is the operator's own.
 pub fn ids(
     args: &PromptArgs,
+    model: &Path,
     metadata: &Metadata,
     vocabulary: &Vocabulary,
 ) -> Result<Vec<u32>, Failure> {
+    let unusable = |error: &dyn Display| {
+        let hint = "with --raw the model continues the prompt without its template";
+        Failure::new(error).in_file(model).hint(hint)
+    };
     let text = if args.raw {
         args.text()?
     } else {
-        let template = ChatTemplate::from_gguf(metadata, vocabulary).map_err(unusable)?;
-        let template = template.ok_or_else(|| {
-            Failure::new("the model has no chat template")
-                .hint("with --raw it continues the prompt as it is")
-        })?;
+        let template = ChatTemplate::from_gguf(metadata, vocabulary);
+        let template = template.map_err(|error| unusable(&error))?;
+        let template = template.ok_or_else(|| unusable(&"the model has no chat template"))?;
         let rendered = template.render(&args.messages()?, None, true, &args.variables());
-        rendered.map_err(unusable)?
+        rendered.map_err(|error| unusable(&error))?
     };
     let ids = vocabulary.encode_prompt(&text, Special::Parse);
     if ids.is_empty() {
-        return Err(Failure::new("the chat template makes nothing of the prompt")
-            .hint("with --raw the model continues the prompt without its template"));
+        return Err(unusable(&"the chat template makes nothing of the prompt"));
     }
     Ok(ids)
-}
-
-fn unusable(error: Error) -> Failure {
-    Failure::from(error).hint("with --raw the model continues the prompt without its template")
 }
 
 impl PromptArgs {

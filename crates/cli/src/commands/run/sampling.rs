@@ -7,6 +7,7 @@ use qwire_engine::Sampling;
 use qwire_gguf::Metadata;
 use qwire_text::{Special, Vocabulary};
 
+use crate::commands::recommended;
 use crate::failure::Failure;
 
 /// Texts over which no repetition reaches, as DRY's inventor proposes them.
@@ -68,7 +69,7 @@ impl SamplingArgs {
         metadata: &Metadata,
         vocabulary: &Vocabulary,
     ) -> Result<Sampling, Failure> {
-        let mut sampling = Sampling::with_defaults(|key| number(metadata, key));
+        let mut sampling = recommended(metadata);
         set(&mut sampling.temperature, self.temp);
         set(&mut sampling.top_k, self.top_k);
         set(&mut sampling.top_p, self.top_p);
@@ -94,12 +95,6 @@ impl SamplingArgs {
         sampling.validate().map_err(Failure::usage)?;
         Ok(sampling)
     }
-}
-
-/// A number of the metadata, of whatever type.
-pub fn number(metadata: &Metadata, key: &str) -> Option<f64> {
-    let value = metadata.get(key)?;
-    value.float().or_else(|| value.integer().map(|integer| integer as f64))
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

@@ -1,0 +1,159 @@
+//! Loader: from a model's file to a model that answers.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use qwire_engine::{Service, Settings};
+use qwire_gguf::File;
+use qwire_kernels::NUMBERS_VERSION;
+use qwire_model::{Limits, Shape};
+use qwire_server::app::now;
+use qwire_server::{Facts, Model};
+use qwire_text::{ChatTemplate, Vocabulary};
+use sha2::{Digest, Sha256};
+use tracing::warn;
+
+use super::budget::{Budget, Terms};
+use super::forecast::Forecast;
+use super::options::Options;
+use crate::arguments::CHUNK;
+use crate::commands::inspect::WeightFacts;
+use crate::commands::loading::Loading;
+use crate::commands::{recommended, shape_of};
+use crate::config::Environment;
+use crate::failure::Failure;
+use crate::memory;
+use crate::signals::Interrupt;
+
+/// What is to be loaded, and how.
+pub struct Loader {
+    pub path: PathBuf,
+    pub file: Arc<File>,
+    pub options: Options,
+    pub environment: Environment,
+    pub interrupt: Interrupt,
+}
+
+/// A model that answers, and what there is to say of it.
+pub struct Loaded {
+    pub model: Model,
+    pub budget: Budget,
+    pub forecast: Forecast,
+}
+
+impl Loader {
+    /// Does it.
+    pub fn load(&self) -> Result<Loaded, Failure> {
+        self.try_load().map_err(|failure| failure.in_file(&self.path))
+    }
+
+    fn try_load(&self) -> Result<Loaded, Failure> {
+        let (options, metadata) = (&self.options, self.file.metadata());
+        let shape = shape_of(&self.file, &self.path)?;
+        let vocabulary = Vocabulary::from_gguf(metadata)?;
+        let template = ChatTemplate::from_gguf(metadata, &vocabulary).unwrap_or_else(|error| {
+            warn!(%error, "the chat template cannot be used; completions of plain text remain");
+            None
+        });
+        let budget = self.budget(&shape, vocabulary.len())?;
+        let limits = Limits {
+            rows: budget.rows,
+            outputs: budget.rows.min(CHUNK).max(budget.parallel),
+            pages: budget.pages,
+            kv: options.device.steps.kv(),
+        };
+        let loading = Loading {
+            file: &self.file,
+            path: &self.path,
+            device: options.device.device(&self.environment)?,
+            limits,
+            packing: options.device.steps.packing(),
+            environment: &self.environment,
+            interrupt: &self.interrupt,
+            quiet: false,
+        };
+        let mut ready = loading.ready()?;
+        let forecast = Forecast::measure(&mut *ready.runner, budget.context)?;
+        let facts = self.facts(&shape, ready.device);
+        let service = Service::start(ready.runner, self.pace(&budget));
+        let text = |key| metadata.str(key).ok().flatten().map(str::to_string);
+        let name = options.names.name.clone().or_else(|| text("general.name"));
+        let model = Model {
+            name: name.unwrap_or_else(|| stem(&self.path)),
+            aliases: options.names.alias.clone(),
+            template_source: text("tokenizer.chat_template"),
+            template,
+            sampling: recommended(metadata),
+            vocabulary: Arc::new(vocabulary),
+            facts,
+            service: service.map_err(|error| Failure::new(format!("the engine: {error}")))?,
+        };
+        Ok(Loaded { model, budget, forecast })
+    }
+
+    fn budget(&self, shape: &Shape, vocab: usize) -> Result<Budget, Failure> {
+        let (share, steps) = (&self.options.share, &self.options.device.steps);
+        let terms = Terms {
+            memory: share.memory,
+            context: share.ctx.map(|ctx| ctx as usize),
+            parallel: share.parallel as usize,
+            chunk: steps.asked_chunk(),
+            kv: steps.kv(),
+        };
+        let available = memory::available();
+        if let (Some(asked), Some(available)) = (share.memory, available)
+            && asked > available
+        {
+            warn!(asked, available, "--memory is more than this machine has left");
+        }
+        Budget::of(shape, vocab, self.file.len_bytes(), available, terms)
+    }
+
+    /// How the engine divides its time.
+    fn pace(&self, budget: &Budget) -> Settings {
+        let share = &self.options.share;
+        Settings {
+            context: budget.context,
+            running: budget.parallel,
+            waiting: share.queue as usize,
+            stall: share.stall,
+            chunk_alone: budget.rows,
+            chunk_beside: budget.rows.min(CHUNK),
+            ..Settings::default()
+        }
+    }
+
+    fn facts(&self, shape: &Shape, device: String) -> Facts {
+        let weights = WeightFacts::of(&self.file, Some(shape));
+        let most = weights.formats.iter().filter(|format| format.share >= 0.01);
+        let mix = most.map(|format| format!("{} {:.0} %", format.format, 100.0 * format.share));
+        Facts {
+            architecture: shape.architecture.into(),
+            parameters: weights.parameters,
+            file_bytes: self.file.len_bytes(),
+            quantisation: mix.collect::<Vec<_>>().join(", "),
+            trained_context: shape.context,
+            hidden: shape.hidden,
+            device,
+            fingerprint: fingerprint(&self.file),
+            created: now(),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+/// Changes with the model and with the definition of its numbers.
+fn fingerprint(file: &File) -> String {
+    let mut hash = Sha256::new();
+    file.identify(|bytes| hash.update(bytes));
+    hash.update(NUMBERS_VERSION.to_le_bytes());
+    let digits = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    ["fp_".to_string(), digits].concat()
+}
+
+/// The file's name without its type and its number.
+fn stem(path: &Path) -> String {
+    let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
+    let whole = name.split_once("-00001-of-").map(|(whole, _)| whole.to_string());
+    whole.unwrap_or(name)
+}

@@ -1,0 +1,166 @@
+//! `qwire serve`: a model behind HTTP.
+//!
+//! ```text
+//! layers ── options ─┬─ sockets ── edge's thread ─── 503 .. answers .. drained ─┐
+//!                    └─ file ───── loader's thread ─ model ─ page ──────────────┴─► exit code
+//! ```
+//! The sockets are bound before the model is loaded, and whichever thread has news first decides
+//! how it goes on: a model that cannot be loaded ends the server, a signal ends the loading.
+
+mod budget;
+mod forecast;
+mod layers;
+mod loader;
+mod log;
+mod options;
+mod page;
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use qwire_server::App;
+use qwire_server::edge::{self, Address, Ending, Stop};
+use tracing::{Level, enabled, info, warn};
+
+use crate::config::Environment;
+use crate::failure::Failure;
+use crate::signals::Interrupt;
+use layers::Layered;
+use loader::{Loaded, Loader};
+use options::{LogForm, Options};
+use page::{Page, Shown};
+
+/// For a thread that was told to end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Options on the command line, in the file and in the environment.
+pub type ServeArgs = Layered<Options>;
+
+/// What the threads have to tell.
+enum News {
+    Loaded(Result<Box<Loaded>, Failure>),
+    Ended(Ending),
+}
+
+/// What is known of the server before its model.
+struct Door {
+    addresses: Vec<Address>,
+    keyed: bool,
+    queue: usize,
+    form: LogForm,
+    stop: Stop,
+}
+
+/// Runs the command.
+pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, Failure> {
+    let settled = args.settle(environment)?;
+    if settled.options.print_config {
+        print!("{}", settled.print());
+        return Ok(0);
+    }
+    let options = settled.options;
+    log::start(&options.log, environment.colour);
+    let path = options.model()?.to_path_buf();
+    let settings = options.settings()?;
+    let file = super::open(&path)?;
+    let sockets = edge::bind(&options.place.addresses()).map_err(Failure::new)?;
+    let door = Door {
+        addresses: sockets.addresses(),
+        keyed: !settings.keys.is_empty(),
+        queue: options.share.queue as usize,
+        form: options.log.log_format,
+        stop: sockets.stop(),
+    };
+    door.greet();
+    let app = App::new(settings);
+    let interrupt = Interrupt::default();
+    let environment = environment.clone();
+    let loader = Loader { path, file, options, environment, interrupt: interrupt.clone() };
+    let (sender, news) = mpsc::channel();
+    let (ended, shared) = (sender.clone(), app.clone());
+    start("qwire-edge", move || {
+        let served = guarded(|| edge::serve(sockets, shared)).unwrap_or(Ending::Broken);
+        // Nobody hears it where the other thread's news ended the process.
+        let _ = ended.send(News::Ended(served));
+    })?;
+    start("qwire-loader", move || {
+        let broken = || Err(Failure::broken("loading broke off"));
+        let loaded = guarded(|| loader.load()).unwrap_or_else(broken);
+        let _ = sender.send(News::Loaded(loaded.map(Box::new)));
+    })?;
+    let outcome = until_the_end(&news, &app, &door, &interrupt);
+    // The process ends: nobody waits for the engine's last step.
+    mem::forget(app);
+    outcome
+}
+
+/// Waits for the threads, and tells each what the other's news means for it.
+fn until_the_end(
+    news: &Receiver<News>,
+    app: &App,
+    door: &Door,
+    interrupt: &Interrupt,
+) -> Result<u8, Failure> {
+    let next = || news.recv().expect("both threads tell of their end");
+    let ending = match next() {
+        News::Loaded(Ok(loaded)) => {
+            let page = Page { loaded: &loaded, door }.to_string();
+            let (context, address) = (loaded.budget.context, door.addresses.first());
+            let address = address.map(|address| Shown(address).to_string());
+            app.install(loaded.model);
+            info!(context, address, "ready");
+            if door.form == LogForm::Text && enabled!(Level::INFO) {
+                eprint!("{page}");
+            }
+            match next() {
+                News::Ended(ending) => ending,
+                News::Loaded(_) => unreachable!("it loads once"),
+            }
+        }
+        News::Loaded(Err(failure)) => {
+            // The edge takes its socket's file along.
+            door.stop.ask();
+            let _ = news.recv_timeout(PATIENCE);
+            return Err(failure);
+        }
+        News::Ended(ending) => {
+            // A draft of a sidecar is removed, if it can be in time.
+            interrupt.raise();
+            let _ = news.recv_timeout(PATIENCE);
+            ending
+        }
+    };
+    match ending {
+        Ending::Drained => Ok(0),
+        Ending::Cut => Err(Failure::new("ended before every answer was finished")),
+        Ending::Broken => Err(Failure::broken("the engine broke; the log says more")),
+    }
+}
+
+impl Door {
+    /// Says where it listens, and who may come in.
+    fn greet(&self) {
+        for address in &self.addresses {
+            let address = Shown(address);
+            info!(%address, "listening; until the model is loaded answers are 503");
+        }
+        let open = |address: &&Address| matches!(address, Address::Tcp(at) if !at.ip().is_loopback());
+        if let Some(address) = self.addresses.iter().find(open).filter(|_| !self.keyed) {
+            let address = Shown(address);
+            warn!(%address, "no key is asked for: whoever reaches this address may ask");
+        }
+    }
+}
+
+/// A panic was told where it happened.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let thread = thread::Builder::new().name(name.into()).spawn(work);
+    thread.map(drop).map_err(|error| Failure::new(format!("no thread: {error}")))
+}

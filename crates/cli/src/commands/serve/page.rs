@@ -1,0 +1,140 @@
+//! Page: what a person reads when the server starts.
+
+use std::fmt::{self, Display, Formatter, Write};
+
+use qwire_server::edge::Address;
+
+use super::Door;
+use super::loader::Loaded;
+use crate::failure::one_line;
+use crate::quantity::{bytes, count, grouped, rate};
+
+/// A depth at which agents work.
+const DEEP: usize = 32_768;
+
+/// The path that Claude Code asks, and what else it wants to be told.
+const MESSAGES: &str = "/v1/messages";
+const CLAUDE_CODE: &str = "CLAUDE_CODE_ATTRIBUTION_HEADER=0 \
+    CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 API_TIMEOUT_MS=3600000";
+
+/// The page of a loaded model.
+pub struct Page<'a> {
+    pub loaded: &'a Loaded,
+    pub door: &'a Door,
+}
+
+impl Display for Page<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let facts = &self.loaded.model.facts;
+        let (parameters, name) = (count(facts.parameters), one_line(&self.loaded.model.name));
+        let (version, mix) = (facts.version, &facts.quantisation);
+        writeln!(f, "\nqwire {version} · {name} · {parameters} parameters, {mix}\n")?;
+        writeln!(f, "  device   {}", facts.device)?;
+        self.memory(f)?;
+        self.speed(f)?;
+        for (no, address) in self.door.addresses.iter().enumerate() {
+            let label = if no == 0 { "address" } else { "" };
+            writeln!(f, "  {label:7}  {}", Shown(address))?;
+        }
+        match self.door.addresses.first() {
+            Some(address) => self.clients(f, address),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Page<'_> {
+    fn memory(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let budget = &self.loaded.budget;
+        let [total, weights, cache, scratch] = [
+            budget.total_bytes(),
+            budget.weights_bytes,
+            budget.cache_bytes,
+            budget.scratch_bytes,
+        ]
+        .map(bytes);
+        let positions = grouped(budget.positions() as u64);
+        writeln!(
+            f,
+            "  memory   {total}: weights {weights}, cache {cache} for {positions} tokens, \
+             scratch {scratch}"
+        )?;
+        let (context, trained) = (budget.context, self.loaded.model.facts.trained_context);
+        let of = match context < trained {
+            true => format!(" of the model's {}", grouped(trained as u64)),
+            false => String::new(),
+        };
+        let rest = grouped(budget.positions().saturating_sub(context) as u64);
+        let (context, parallel) = (grouped(context as u64), budget.parallel);
+        writeln!(f, "  context  {context}{of} tokens; {rest} more for others and for prefixes")?;
+        let queue = grouped(self.door.queue as u64);
+        writeln!(f, "  answers  {parallel} side by side, {queue} may wait")
+    }
+
+    fn speed(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let forecast = &self.loaded.forecast;
+        let (prompt, first) = (rate(forecast.prompt), rate(forecast.answer(0)));
+        write!(f, "  speed    reads {prompt}, answers {first}")?;
+        let depth = forecast.depth;
+        let behind = |depth| (grouped(depth as u64), rate(forecast.answer(depth)));
+        if depth > 0 {
+            let (depth, speed) = behind(depth);
+            write!(f, ", behind {depth} tokens {speed}")?;
+        }
+        if depth < DEEP && DEEP < self.loaded.budget.context {
+            let (depth, speed) = behind(DEEP);
+            write!(f, ", behind {depth} about {speed}")?;
+        }
+        writeln!(f)
+    }
+
+    /// The lines to paste.
+    fn clients(&self, f: &mut Formatter<'_>, address: &Address) -> fmt::Result {
+        let key = if self.door.keyed { "YOUR-KEY" } else { "none" };
+        let mut curl = String::from("curl");
+        let url = match address {
+            Address::Tcp(_) => url(address),
+            Address::Unix(path) => {
+                write!(curl, " --unix-socket {}", one_line(&path.to_string_lossy()))?;
+                "http://localhost".to_string()
+            }
+        };
+        if let Address::Tcp(_) = address {
+            writeln!(f, "\n  export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={key}")?;
+            if qwire_server::routes().any(|(path, _)| path == MESSAGES) {
+                writeln!(f, "\n  export ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={key} \\")?;
+                writeln!(f, "    {CLAUDE_CODE}")?;
+            }
+        }
+        if self.door.keyed {
+            write!(curl, " -H 'authorization: Bearer {key}'")?;
+        }
+        writeln!(f, "\n  {curl} {url}/v1/chat/completions -H 'content-type: application/json' \\")?;
+        let message = r#"{"messages": [{"role": "user", "content": "Hello"}]}"#;
+        writeln!(f, "    -d '{message}'\n")
+    }
+}
+
+/// An address as a client writes it.
+fn url(address: &Address) -> String {
+    match address {
+        Address::Tcp(at) if at.ip().is_unspecified() => format!("http://127.0.0.1:{}", at.port()),
+        Address::Tcp(at) => format!("http://{at}"),
+        Address::Unix(path) => format!("unix:{}", one_line(&path.to_string_lossy())),
+    }
+}
+
+/// An address and who can reach it.
+pub struct Shown<'a>(pub &'a Address);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Address::Tcp(at) if at.ip().is_loopback() => {
+                write!(f, "http://{at}, from this machine only")
+            }
+            Address::Tcp(at) => write!(f, "http://{at}, from other machines too"),
+            Address::Unix(_) => write!(f, "{}, for its owner only", url(self.0)),
+        }
+    }
+}
