@@ -34,6 +34,8 @@ pub struct Wish {
     pub cache_bytes: Option<u64>,
     /// Its storage.
     pub kv: KvType,
+    /// What the rest takes, where it is known better than by [`room`].
+    pub scratch_bytes: Option<u64>,
     /// Positions that can ever be used; no more are reserved.
     pub positions: usize,
     /// Whether to refuse what does not fit.
@@ -62,7 +64,10 @@ pub fn plan(
 ) -> Result<Plan, Failure> {
     let page = shape.page_bytes(wish.kv) as u64;
     let available = available.filter(|_| wish.checked);
-    let room = available.map(|available| room(available, weights));
+    let room = available.map(|available| match wish.scratch_bytes {
+        Some(scratch) => available.saturating_sub(weights).saturating_sub(scratch),
+        None => room(available, weights),
+    });
     if let (Some(room), Some(available)) = (room, available)
         && room < page
     {
@@ -245,6 +250,7 @@ mod tests {
         context: None,
         cache_bytes: None,
         kv: KvType::F16,
+        scratch_bytes: None,
         positions: usize::MAX,
         checked: true,
         last_resort: "buy more",

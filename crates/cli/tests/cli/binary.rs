@@ -62,8 +62,11 @@ impl From<Output> for Outcome {
 pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qwire"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.env_remove("QWIRE_THREADS").env_remove("QWIRE_ISA").env_remove("NO_COLOR");
-    command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
+    let own = std::env::vars_os().map(|(name, _)| name);
+    for name in own.filter(|name| name.to_string_lossy().starts_with("QWIRE_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("NO_COLOR").env_remove("XDG_CACHE_HOME").env_remove("HOME");
     command
 }
 

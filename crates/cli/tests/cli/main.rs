@@ -10,5 +10,6 @@ mod logits;
 mod model;
 mod pack;
 mod run;
+mod serve;
 mod synth;
 mod tokenize;

@@ -71,11 +71,8 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
     if prints && args.npy.as_deref() == Some(stdout) {
         return Err(Failure::usage("--npy - and the report would both go to stdout"));
     }
-    let device = if args.reference {
-        Device::Reference
-    } else {
-        args.device.device(environment)?
-    };
+    let device =
+        if args.reference { Device::Reference } else { args.device.device(environment)? };
     let ids = args.ids()?;
     let interrupt = Interrupt::install()?;
     let mut runner = args.runner(device, ids.len(), environment, &interrupt)?;
@@ -157,6 +154,7 @@ impl LogitsArgs {
             context: Some(tokens),
             cache_bytes: None,
             kv: self.device.steps.kv(),
+            scratch_bytes: None,
             positions: tokens,
             checked: true,
             last_resort: "give it fewer tokens",

@@ -231,6 +231,7 @@ fn plan(
         context: args.memory.ctx.map(|ctx| ctx as usize),
         cache_bytes: args.memory.kv_memory,
         kv: args.device.steps.kv(),
+        scratch_bytes: None,
         positions: prompt.saturating_add(args.length.max_tokens.unwrap_or(usize::MAX)),
         checked: !args.memory.no_memory_check,
         last_resort: "try it with --no-memory-check",

@@ -55,21 +55,21 @@ impl Budget {
         let quickest = || (CHUNK..=CHUNK_ALONE).rev().step_by(PAGE).find(fits).unwrap_or(CHUNK);
         let rows = terms.chunk.unwrap_or_else(quickest).max(terms.parallel);
         let scratch_bytes = scratch(rows);
-        let fixed = weights_bytes + scratch_bytes.saturating_sub(MARGIN_BYTES);
         let total = terms.memory.or(available.map(|bytes| bytes - bytes / 10));
         let wish = Wish {
             context: terms.context,
             cache_bytes: None,
             kv: terms.kv,
+            scratch_bytes: Some(scratch_bytes),
             positions: usize::MAX,
             checked: true,
             last_resort: "say with --memory how much it may take",
         };
-        let plan = memory::plan(shape, fixed, total, wish)?;
+        let plan = memory::plan(shape, weights_bytes, total, wish)?;
         let most = Shape::pages_for(plan.context).saturating_mul(terms.parallel);
-        let room = total.map(|total| memory::room(total, fixed) / shape.page_bytes(terms.kv) as u64);
-        let room = room.map_or(plan.pages, |pages| usize::try_from(pages).unwrap_or(usize::MAX));
-        let pages = room.min(most).max(plan.pages);
+        let room = total.map_or(0, |total| total.saturating_sub(weights_bytes + scratch_bytes));
+        let fit = usize::try_from(room / shape.page_bytes(terms.kv) as u64).unwrap_or(usize::MAX);
+        let pages = fit.min(most).max(plan.pages);
         let cache_bytes = memory::cache_bytes(shape, pages.saturating_mul(PAGE), terms.kv);
         memory::probe(cache_bytes)?;
         let parallel = terms.parallel.min(pages);

@@ -230,9 +230,11 @@ fn texts(value: &toml::Value) -> Result<Vec<String>, &'static str> {
 
 /// A value as a file has it: what is no text in the program is none there.
 fn quoted(arg: &Arg, raw: &OsStr) -> String {
-    let bare = [TypeId::of::<bool>(), TypeId::of::<f64>(), TypeId::of::<u16>(), TypeId::of::<u32>()];
+    let bare =
+        [TypeId::of::<bool>(), TypeId::of::<f64>(), TypeId::of::<u16>(), TypeId::of::<u32>()];
     let text = raw.to_string_lossy().into_owned();
-    if bare.iter().any(|id| arg.get_value_parser().type_id() == *id) {
+    let read = || format!("x = {text}").parse::<toml::Table>().is_ok();
+    if bare.iter().any(|id| arg.get_value_parser().type_id() == *id) && read() {
         return text;
     }
     toml::Value::String(text).to_string()

@@ -31,7 +31,7 @@ use crate::signals::Interrupt;
 use layers::Layered;
 use loader::{Loaded, Loader};
 use options::{LogForm, Options};
-use page::{Page, Shown};
+use page::Page;
 
 /// For a thread that was told to end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -108,10 +108,9 @@ fn until_the_end(
     let ending = match next() {
         News::Loaded(Ok(loaded)) => {
             let page = Page { loaded: &loaded, door }.to_string();
-            let (context, address) = (loaded.budget.context, door.addresses.first());
-            let address = address.map(|address| Shown(address).to_string());
+            let (name, context) = (loaded.model.name.clone(), loaded.budget.context);
             app.install(loaded.model);
-            info!(context, address, "ready");
+            info!(name, context, "ready");
             if door.form == LogForm::Text && enabled!(Level::INFO) {
                 eprint!("{page}");
             }
@@ -144,12 +143,11 @@ impl Door {
     /// Says where it listens, and who may come in.
     fn greet(&self) {
         for address in &self.addresses {
-            let address = Shown(address);
             info!(%address, "listening; until the model is loaded answers are 503");
         }
-        let open = |address: &&Address| matches!(address, Address::Tcp(at) if !at.ip().is_loopback());
+        let open =
+            |address: &&Address| matches!(address, Address::Tcp(at) if !at.ip().is_loopback());
         if let Some(address) = self.addresses.iter().find(open).filter(|_| !self.keyed) {
-            let address = Shown(address);
             warn!(%address, "no key is asked for: whoever reaches this address may ask");
         }
     }

@@ -46,13 +46,9 @@ impl Display for Page<'_> {
 impl Page<'_> {
     fn memory(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let budget = &self.loaded.budget;
-        let [total, weights, cache, scratch] = [
-            budget.total_bytes(),
-            budget.weights_bytes,
-            budget.cache_bytes,
-            budget.scratch_bytes,
-        ]
-        .map(bytes);
+        let [total, weights, cache, scratch] =
+            [budget.total_bytes(), budget.weights_bytes, budget.cache_bytes, budget.scratch_bytes]
+                .map(bytes);
         let positions = grouped(budget.positions() as u64);
         writeln!(
             f,
@@ -125,7 +121,7 @@ fn url(address: &Address) -> String {
 }
 
 /// An address and who can reach it.
-pub struct Shown<'a>(pub &'a Address);
+struct Shown<'a>(&'a Address);
 
 impl Display for Shown<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
