@@ -2,7 +2,8 @@
 //! once, in one line.
 //!
 //! The first Ctrl-C (or SIGTERM) is only noted, and whoever works looks at the note between steps.
-//! The second one kills, and so does the first during work that leaves nothing behind. A reader that goes away needs no handler: the write fails.
+//! The second one kills, and so does the first during work that leaves nothing behind. A reader that
+//! goes away needs no handler: the write fails.
 #![allow(unsafe_code)] // installs a handler that runs where almost nothing is allowed
 
 use std::path::Path;
@@ -51,6 +52,11 @@ impl Interrupt {
         self.check()?;
         self.kills.store(true, Ordering::Relaxed);
         Ok(AtOnce(self))
+    }
+
+    /// Whether the work under way leaves nothing behind.
+    pub fn is_at_once(&self) -> bool {
+        self.kills.load(Ordering::Relaxed)
     }
 
     /// Whether the work shall end.

@@ -76,7 +76,7 @@ impl<A: Args> Layered<A> {
         let table = A::augment_args(Command::new("qwire serve").no_binary_name(true));
         let flag = self.matches.get_raw(FILE).and_then(|mut raw| raw.next());
         let path = flag.map(|raw| raw.to_string_lossy().into_owned());
-        let path = path.or_else(|| environment.own(&variable(FILE)).map(str::to_string));
+        let path = path.or_else(|| environment.own.get(&variable(FILE)).cloned());
         let file = path.as_deref().map(|path| read(path, &table)).transpose()?.unwrap_or_default();
         let (mut line, mut place, mut origins) = (Vec::new(), Vec::new(), Vec::new());
         for arg in table.get_arguments() {
@@ -127,8 +127,8 @@ impl<A: Args> Layered<A> {
             return Ok((Origin::File(path.into()), texts(value).map_err(fault)?));
         }
         let variable = variable(name);
-        match environment.own(&variable).filter(|_| is_in_file(arg)) {
-            Some(value) => Ok((Origin::Variable(variable), vec![value.into()])),
+        match environment.own.get(&variable).filter(|_| is_in_file(arg)) {
+            Some(value) => Ok((Origin::Variable(variable), vec![value.clone()])),
             None => Ok((Origin::Default, Vec::new())),
         }
     }

@@ -147,8 +147,9 @@ fn fingerprint(file: &File) -> String {
     let mut hash = Sha256::new();
     file.identify(|bytes| hash.update(bytes));
     hash.update(NUMBERS_VERSION.to_le_bytes());
-    let digits = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    ["fp_".to_string(), digits].concat()
+    let digits = hash.finalize();
+    let (first, _) = digits.split_first_chunk().expect("a hash has 32 bytes");
+    format!("fp_{:016x}", u64::from_be_bytes(*first))
 }
 
 /// The file's name without its type and its number.

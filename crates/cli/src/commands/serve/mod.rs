@@ -15,6 +15,7 @@ mod log;
 mod options;
 mod page;
 
+use std::io::{self, Write};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver};
@@ -58,11 +59,11 @@ struct Door {
 pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, Failure> {
     let settled = args.settle(environment)?;
     if settled.options.print_config {
-        print!("{}", settled.print());
+        io::stdout().write_all(settled.print().as_bytes())?;
         return Ok(0);
     }
     let options = settled.options;
-    log::start(&options.log, environment.colour);
+    log::start(&options.journal, environment.colour);
     let path = options.model()?.to_path_buf();
     let settings = options.settings()?;
     let file = super::open(&path)?;
@@ -71,7 +72,7 @@ pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, Failure>
         addresses: sockets.addresses(),
         keyed: !settings.keys.is_empty(),
         queue: options.share.queue as usize,
-        form: options.log.log_format,
+        form: options.journal.log_format,
         stop: sockets.stop(),
     };
     door.greet();
@@ -128,7 +129,9 @@ fn until_the_end(
         News::Ended(ending) => {
             // A draft of a sidecar is removed, if it can be in time.
             interrupt.raise();
-            let _ = news.recv_timeout(PATIENCE);
+            if !interrupt.is_at_once() {
+                let _ = news.recv_timeout(PATIENCE);
+            }
             ending
         }
     };

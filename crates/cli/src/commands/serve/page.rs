@@ -56,9 +56,10 @@ impl Page<'_> {
              scratch {scratch}"
         )?;
         let (context, trained) = (budget.context, self.loaded.model.facts.trained_context);
-        let of = match context < trained {
-            true => format!(" of the model's {}", grouped(trained as u64)),
-            false => String::new(),
+        let of = if context < trained {
+            format!(" of the model's {}", grouped(trained as u64))
+        } else {
+            String::new()
         };
         let rest = grouped(budget.positions().saturating_sub(context) as u64);
         let (context, parallel) = (grouped(context as u64), budget.parallel);
