@@ -2,8 +2,8 @@
 //! once, in one line.
 //!
 //! The first Ctrl-C (or SIGTERM) is only noted, and whoever works looks at the note between steps.
-//! The second one kills, and so does the first during work that leaves nothing behind. A reader that
-//! goes away needs no handler: the write fails.
+//! The second one kills, and so does the first during work that leaves nothing behind. A reader
+//! that goes away needs no handler: the write fails.
 #![allow(unsafe_code)] // installs a handler that runs where almost nothing is allowed
 
 use std::path::Path;

@@ -24,14 +24,15 @@ use std::time::Duration;
 
 use qwire_server::App;
 use qwire_server::edge::{self, Address, Ending, Stop};
-use tracing::{Level, enabled, info, warn};
+use tracing::{info, warn};
 
+use super::loading::Opened;
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::signals::Interrupt;
 use layers::Layered;
 use loader::{Loaded, Loader};
-use options::{LogForm, Options};
+use options::Options;
 use page::Page;
 
 /// For a thread that was told to end.
@@ -51,7 +52,8 @@ struct Door {
     addresses: Vec<Address>,
     keyed: bool,
     queue: usize,
-    form: LogForm,
+    /// Whether the page is shown.
+    welcomes: bool,
     stop: Stop,
 }
 
@@ -64,22 +66,21 @@ pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, Failure>
     }
     let options = settled.options;
     log::start(&options.journal, environment.colour);
-    let path = options.model()?.to_path_buf();
     let settings = options.settings()?;
-    let file = super::open(&path)?;
+    let opened = Opened::open(options.model()?)?;
     let sockets = edge::bind(&options.place.addresses()).map_err(Failure::new)?;
     let door = Door {
         addresses: sockets.addresses(),
         keyed: !settings.keys.is_empty(),
         queue: options.share.queue as usize,
-        form: options.journal.log_format,
+        welcomes: options.journal.is_for_people(),
         stop: sockets.stop(),
     };
     door.greet();
     let app = App::new(settings);
     let interrupt = Interrupt::default();
     let environment = environment.clone();
-    let loader = Loader { path, file, options, environment, interrupt: interrupt.clone() };
+    let loader = Loader { opened, options, environment, interrupt: interrupt.clone() };
     let (sender, news) = mpsc::channel();
     let (ended, shared) = (sender.clone(), app.clone());
     start("qwire-edge", move || {
@@ -112,7 +113,7 @@ fn until_the_end(
             let (name, context) = (loaded.model.name.clone(), loaded.budget.context);
             app.install(loaded.model);
             info!(name, context, "ready");
-            if door.form == LogForm::Text && enabled!(Level::INFO) {
+            if door.welcomes {
                 eprint!("{page}");
             }
             match next() {

@@ -212,6 +212,13 @@ impl Options {
     }
 }
 
+impl Journal {
+    /// Whether more is said than the log.
+    pub fn is_for_people(&self) -> bool {
+        self.log_format == LogForm::Text && self.log >= LevelFilter::INFO
+    }
+}
+
 impl Place {
     /// Every address to listen at.
     pub fn addresses(&self) -> Vec<Address> {
