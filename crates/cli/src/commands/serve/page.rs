@@ -103,12 +103,12 @@ impl Page<'_> {
                 writeln!(f, "    {CLAUDE_CODE}")?;
             }
         }
+        writeln!(f, "\n  {curl} {url}/v1/chat/completions \\")?;
         if self.door.keyed {
-            write!(curl, " -H 'authorization: Bearer {key}'")?;
+            writeln!(f, "    -H 'authorization: Bearer {key}' \\")?;
         }
-        writeln!(f, "\n  {curl} {url}/v1/chat/completions -H 'content-type: application/json' \\")?;
         let message = r#"{"messages": [{"role": "user", "content": "Hello"}]}"#;
-        writeln!(f, "    -d '{message}'\n")
+        writeln!(f, "    -H 'content-type: application/json' -d '{message}'\n")
     }
 }
 
