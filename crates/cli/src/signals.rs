@@ -103,3 +103,20 @@ pub fn watch_mapping(path: &Path) -> Result<(), Failure> {
         .map(|_| ())
         .map_err(|error| Failure::new(format!("cannot listen to signals: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_leaves_nothing_behind_is_marked_and_does_not_begin_after_the_end() {
+        let interrupt = Interrupt::default();
+        let held = interrupt.at_once().unwrap();
+        assert!(interrupt.is_at_once());
+        drop(held);
+        assert!(!interrupt.is_at_once() && !interrupt.raised());
+        interrupt.raise();
+        assert_eq!(interrupt.code(), Some(143));
+        assert!(interrupt.at_once().is_err() && !interrupt.is_at_once());
+    }
+}

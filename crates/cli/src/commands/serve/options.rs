@@ -208,6 +208,7 @@ impl Options {
             log_prompts: self.journal.log_prompts,
             vllm_metrics: self.answers.metrics_compat == Some(Compat::Vllm),
             drain: seconds(self.share.drain),
+            ..Settings::default()
         })
     }
 }
