@@ -26,7 +26,8 @@ pub struct Environment {
     pub cache: Option<PathBuf>,
     /// Whether messages may be coloured on a terminal.
     pub colour: bool,
-    own: HashMap<String, String>,
+    /// Every variable whose name begins with QWIRE_.
+    pub own: HashMap<String, String>,
 }
 
 impl Environment {
@@ -34,11 +35,6 @@ impl Environment {
     pub fn read() -> Result<Self, Failure> {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         Self::from(env::vars_os().map(|(name, value)| (text(name), text(value))).collect())
-    }
-
-    /// A variable whose name begins with QWIRE_.
-    pub fn own(&self, name: &str) -> Option<&str> {
-        self.own.get(name).map(String::as_str)
     }
 
     fn from(mut variables: HashMap<String, String>) -> Result<Self, Failure> {
@@ -77,7 +73,7 @@ mod tests {
         let set =
             read(&[("QWIRE_THREADS", "3"), ("QWIRE_ISA", "avx2"), ("NO_COLOR", "1")]).unwrap();
         assert_eq!((set.threads, set.isa.as_deref(), set.colour), (Some(3), Some("avx2"), false));
-        assert_eq!((set.own("QWIRE_ISA"), set.own("NO_COLOR")), (Some("avx2"), None));
+        assert_eq!((set.own.len(), set.own["QWIRE_ISA"].as_str()), (2, "avx2"));
         let empty = read(&[("QWIRE_THREADS", ""), ("NO_COLOR", "")]).unwrap();
         assert_eq!((empty.threads, empty.colour), (None, true));
         let cache = |pairs: &[_]| read(pairs).unwrap().cache;

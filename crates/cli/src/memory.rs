@@ -219,7 +219,7 @@ fn group_room(folder: &Path, names: &Names) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use qwire_kernels::rope::Scaling;
     use qwire_kernels::route::Routing;
@@ -228,7 +228,7 @@ mod tests {
     const MB: u64 = 1_000_000;
 
     /// One page of f16 takes 65,536 bytes.
-    fn shape() -> Shape {
+    pub(crate) fn shape() -> Shape {
         Shape {
             architecture: "qwen3",
             layers: 2,

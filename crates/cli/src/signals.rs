@@ -2,7 +2,8 @@
 //! once, in one line.
 //!
 //! The first Ctrl-C (or SIGTERM) is only noted, and whoever works looks at the note between steps.
-//! The second one kills, and so does the first during work that leaves nothing behind. A reader that goes away needs no handler: the write fails.
+//! The second one kills, and so does the first during work that leaves nothing behind. A reader
+//! that goes away needs no handler: the write fails.
 #![allow(unsafe_code)] // installs a handler that runs where almost nothing is allowed
 
 use std::path::Path;
@@ -53,6 +54,11 @@ impl Interrupt {
         Ok(AtOnce(self))
     }
 
+    /// Whether the work under way leaves nothing behind.
+    pub fn is_at_once(&self) -> bool {
+        self.kills.load(Ordering::Relaxed)
+    }
+
     /// Whether the work shall end.
     pub fn raised(&self) -> bool {
         self.code().is_some()
@@ -96,4 +102,21 @@ pub fn watch_mapping(path: &Path) -> Result<(), Failure> {
     unsafe { low_level::register(SIGBUS, report) }
         .map(|_| ())
         .map_err(|error| Failure::new(format!("cannot listen to signals: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_leaves_nothing_behind_is_marked_and_does_not_begin_after_the_end() {
+        let interrupt = Interrupt::default();
+        let held = interrupt.at_once().unwrap();
+        assert!(interrupt.is_at_once());
+        drop(held);
+        assert!(!interrupt.is_at_once() && !interrupt.raised());
+        interrupt.raise();
+        assert_eq!(interrupt.code(), Some(143));
+        assert!(interrupt.at_once().is_err() && !interrupt.is_at_once());
+    }
 }

@@ -1,11 +1,11 @@
 //! Loading: a model's way from its file to a device, the same for every command.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qwire_gguf::File;
-use qwire_model::Limits;
+use qwire_model::{Limits, Shape, describe};
 
 use crate::backend::{self, Device, Ready};
 use crate::config::Environment;
@@ -18,40 +18,61 @@ use crate::signals::Interrupt;
 /// Packing that took longer than this is worth a word on how to spare it.
 const LONG: Duration = Duration::from_secs(5);
 
-/// A model on its way to a device.
-pub struct Loading<'a> {
-    pub file: &'a Arc<File>,
-    pub path: &'a Path,
-    pub device: Device,
-    pub limits: Limits,
+/// A model that can run, in its file.
+pub struct Opened {
+    pub path: PathBuf,
+    pub file: Arc<File>,
+    pub shape: Shape,
+}
+
+/// How it is loaded.
+#[derive(Clone, Copy)]
+pub struct Manner<'a> {
     pub packing: Packing,
     pub environment: &'a Environment,
     pub interrupt: &'a Interrupt,
+    /// No progress bar, and no word but errors.
     pub quiet: bool,
 }
 
-impl Loading<'_> {
+impl Opened {
+    /// Maps its file, and reads what it is.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let file = super::open(path)?;
+        let (_, shape) = describe(&file).map_err(|error| {
+            let hint = "`qwire inspect` shows what is in the file";
+            Failure::from(error).in_file(path).hint(hint)
+        })?;
+        Ok(Self { path: path.into(), file, shape })
+    }
+
     /// Loads it, from its sidecar where there is one, and says what is worth saying.
-    pub fn ready(&self) -> Result<Ready, Failure> {
-        let Self { file, path, device, quiet, .. } = *self;
+    pub fn load(
+        &self,
+        device: Device,
+        limits: Limits,
+        manner: Manner<'_>,
+    ) -> Result<Ready, Failure> {
+        let (Self { path, file, .. }, Manner { packing, environment, interrupt, quiet }) =
+            (self, manner);
         let sidecar = match device {
             Device::Cpu { threads, .. } => {
-                let terms = Terms { threads, interrupt: self.interrupt, quiet };
-                sidecar::provide(self.packing, file, path, self.environment, &terms)?
+                let terms = Terms { threads, interrupt, quiet };
+                sidecar::provide(packing, file, path, environment, &terms)?
             }
             Device::Reference => None,
         };
         let (packed, started) = (sidecar.is_none(), Instant::now());
         let mut bar = Bar::new("loading", Unit::Count("layers"), !quiet);
         let mut progress = |done, total| bar.set(done as u64, total as u64);
-        let free = self.interrupt.at_once()?;
-        let ready = backend::load(file, device, sidecar, self.limits, &mut progress);
+        let free = interrupt.at_once()?;
+        let ready = backend::load(file, device, sidecar, limits, &mut progress);
         drop(free);
         let ready = ready.map_err(|failure| failure.in_file(path))?;
         drop(bar);
         if !quiet {
             warn_unused(&ready.unused);
-            if packed && started.elapsed() > LONG && self.packing == Packing::Auto {
+            if packed && started.elapsed() > LONG && packing == Packing::Auto {
                 let size = quantity::bytes(file.len_bytes());
                 let command = format!("`qwire pack {}`", one_line(&path.to_string_lossy()));
                 eprintln!("hint: {command} spares this loading; it takes {size} of disk");

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use clap::Subcommand;
 use qwire_engine::Sampling;
 use qwire_gguf::{File, Metadata};
-use qwire_model::{Shape, describe};
 
 use crate::config::Environment;
 use crate::failure::Failure;
@@ -57,14 +56,6 @@ fn open(path: &Path) -> Result<Arc<File>, Failure> {
     let file = File::open(path).map_err(|error| Failure::from(error).in_file(path))?;
     signals::watch_mapping(path)?;
     Ok(Arc::new(file))
-}
-
-/// The shape of a model that can run.
-fn shape_of(file: &File, path: &Path) -> Result<Shape, Failure> {
-    let (_, shape) = describe(file).map_err(|error| {
-        Failure::from(error).in_file(path).hint("`qwire inspect` shows what is in the file")
-    })?;
-    Ok(shape)
 }
 
 /// How tokens are chosen as the model's file recommends it.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use qwire_backend_cpu::sidecar::Sidecar;
 
+use super::loading::Opened;
 use crate::arguments::default_threads;
 use crate::config::Environment;
 use crate::failure::Failure;
@@ -48,9 +49,7 @@ pub fn pack(args: &PackArgs, environment: &Environment) -> Result<u8, Failure> {
     let interrupt = Interrupt::install()?;
     let threads = args.threads.map_or_else(|| default_threads(environment), usize::from);
     let terms = Terms { threads, interrupt: &interrupt, quiet: args.quiet };
-    let file = super::open(&args.model)?;
-    super::shape_of(&file, &args.model)?;
-    let shelf = Shelf::of(&file, &args.model, environment)?;
+    let shelf = Shelf::of(&Opened::open(&args.model)?.file, &args.model, environment)?;
     let again = "`qwire pack` writes it anew";
     let (path, size) = match shelf.look() {
         Found::Fit(path, sidecar) if args.check => {

@@ -14,14 +14,12 @@ mod trial;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
-use qwire_gguf::File;
 use qwire_kernels::Isa;
-use qwire_model::{Limits, Shape};
+use qwire_model::Limits;
 
-use super::loading::Loading;
+use super::loading::{Manner, Opened};
 use super::reading::Reading;
 use crate::arguments::{StepArgs, default_threads};
 use crate::backend::Device;
@@ -115,9 +113,9 @@ pub fn bench(args: &BenchArgs, environment: &Environment) -> Result<u8, Failure>
         list => list.iter().copied().map(usize::from).collect(),
     };
     let interrupt = Interrupt::install()?;
-    let file = super::open(&args.model)?;
-    let shape = super::shape_of(&file, &args.model)?;
-    let job = Job { args, isa, file, shape, trials, environment, interrupt: &interrupt };
+    let packing = args.steps.packing();
+    let manner = Manner { packing, environment, interrupt: &interrupt, quiet: false };
+    let job = Job { args, isa, model: Opened::open(&args.model)?, trials, manner };
     let extent = job.extent().map_err(|failure| failure.in_file(&args.model))?;
     let plot = args.plot.as_deref().map(Draft::create).transpose()?;
     let mut series = Vec::new();
@@ -172,11 +170,9 @@ impl TrialArgs {
 struct Job<'a> {
     args: &'a BenchArgs,
     isa: Isa,
-    file: Arc<File>,
-    shape: Shape,
+    model: Opened,
     trials: Vec<Trial>,
-    environment: &'a Environment,
-    interrupt: &'a Interrupt,
+    manner: Manner<'a>,
 }
 
 impl Job<'_> {
@@ -184,9 +180,9 @@ impl Job<'_> {
     fn extent(&self) -> Result<Extent, Failure> {
         let most = |of: fn(&Trial) -> usize| self.trials.iter().map(of).max().unwrap_or(0);
         let (deepest, longest) = (most(|trial| trial.depth), most(|trial| trial.n));
-        if deepest + longest > self.shape.context {
+        if deepest + longest > self.model.shape.context {
             let [deepest, longest, whole, context] =
-                [deepest, longest, deepest + longest, self.shape.context]
+                [deepest, longest, deepest + longest, self.model.shape.context]
                     .map(|tokens| grouped(tokens as u64));
             return Err(Failure::new(format!(
                 "{longest} tokens at a depth of {deepest} take {whole} positions; the model's \
@@ -195,7 +191,8 @@ impl Job<'_> {
         }
         let extent = Extent { parallel: self.args.trials.parallel as usize, deepest, longest };
         let bytes = self.cache_bytes(extent);
-        let room = memory::available().map(|bytes| memory::room(bytes, self.file.len_bytes()));
+        let room =
+            memory::available().map(|bytes| memory::room(bytes, self.model.file.len_bytes()));
         if let Some(room) = room.filter(|room| bytes > *room) {
             let (bytes, room) = (quantity::bytes(bytes), quantity::bytes(room));
             return Err(Failure::new(format!(
@@ -208,7 +205,7 @@ impl Job<'_> {
     }
 
     fn cache_bytes(&self, extent: Extent) -> u64 {
-        let page = self.shape.page_bytes(self.args.steps.kv()) as u64;
+        let page = self.model.shape.page_bytes(self.args.steps.kv()) as u64;
         page.saturating_mul(extent.pages() as u64)
     }
 
@@ -220,37 +217,29 @@ impl Job<'_> {
         let longest = prompts.map(|trial| trial.n * extent.parallel).max().unwrap_or(1);
         let rows = self.args.steps.chunk().min(longest.max(extent.deepest)).max(extent.parallel);
         let limits = Limits { rows, outputs: extent.parallel, pages: extent.pages(), kv };
-        let loading = Loading {
-            file: &self.file,
-            path: &self.args.model,
-            device: Device::Cpu { threads, isa: self.isa },
-            limits,
-            packing: self.args.steps.packing(),
-            environment: self.environment,
-            interrupt: self.interrupt,
-            quiet: false,
-        };
-        let ready = loading.ready()?;
+        let device = Device::Cpu { threads, isa: self.isa };
+        let ready = self.model.load(device, limits, self.manner)?;
         let cache = quantity::bytes(self.cache_bytes(extent));
         eprintln!("{} · {} cache {cache}", ready.device, kv.name());
 
         let limited = !self.args.trials.no_limits;
         let mut reach = Reach::default();
-        if limited && !self.interrupt.raised() {
+        if limited && !self.manner.interrupt.raised() {
             reach.measure(threads, self.isa)?;
         }
-        let reading = Reading::of(&self.file, Some(&self.shape));
-        let kv_bytes = trial::kv_bytes(&self.shape, kv);
+        let reading = Reading::of(&self.model.file, Some(&self.model.shape));
+        let kv_bytes = trial::kv_bytes(&self.model.shape, kv);
         let measured = |trial: &Trial| Measured {
             trial: *trial,
             cost: trial.cost(&reading, kv_bytes, extent.parallel, rows),
             samples: Vec::new(),
         };
         let mut measured: Vec<_> = self.trials.iter().map(measured).collect();
-        let mut stage = Stage::new(ready.runner, extent, self.args.trials.seed, self.interrupt);
+        let mut stage =
+            Stage::new(ready.runner, extent, self.args.trials.seed, self.manner.interrupt);
         self.repeat(&mut stage, &mut measured).map_err(in_file)?;
         drop(stage);
-        if limited && !self.interrupt.raised() {
+        if limited && !self.manner.interrupt.raised() {
             reach.measure(threads, self.isa)?;
         }
         measured.retain(|measured| !measured.samples.is_empty());

@@ -15,7 +15,7 @@ use qwire_engine::{Pages, Table};
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{Batch, Limits, Runner, TokenId};
 
-use super::loading::Loading;
+use super::loading::{Manner, Opened};
 use crate::arguments::{DeviceArgs, parse_ids, read_file, utf8};
 use crate::backend::Device;
 use crate::config::Environment;
@@ -143,8 +143,8 @@ impl LogitsArgs {
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Runner>, Failure> {
         let in_file = |failure: Failure| failure.in_file(&self.model);
-        let file = super::open(&self.model)?;
-        let shape = super::shape_of(&file, &self.model)?;
+        let model = Opened::open(&self.model)?;
+        let shape = &model.shape;
         if tokens > shape.context {
             let (tokens, context) = (grouped(tokens as u64), grouped(shape.context as u64));
             let fault = format!("the list has {tokens} tokens; the model's context is {context}");
@@ -159,22 +159,14 @@ impl LogitsArgs {
             checked: true,
             last_resort: "give it fewer tokens",
         };
-        let plan = memory::plan(&shape, file.len_bytes(), memory::available(), wish);
+        let plan = memory::plan(shape, model.file.len_bytes(), memory::available(), wish);
         let plan = plan.map_err(in_file)?;
         memory::probe(plan.cache_bytes)?;
         let rows = self.device.steps.chunk().min(tokens);
         let limits = Limits { rows, outputs: rows, pages: plan.pages, kv: wish.kv };
-        let loading = Loading {
-            file: &file,
-            path: &self.model,
-            device,
-            limits,
-            packing: self.device.steps.packing(),
-            environment,
-            interrupt,
-            quiet: false,
-        };
-        Ok(loading.ready()?.runner)
+        let packing = self.device.steps.packing();
+        let manner = Manner { packing, environment, interrupt, quiet: false };
+        Ok(model.load(device, limits, manner)?.runner)
     }
 
     fn sinks(&self, ids: &[u32], vocab: usize) -> Result<Vec<Sink>, Failure> {

@@ -19,7 +19,7 @@ use qwire_engine::{Choice, Engine, Event, Finish, Request, RequestId, Settings};
 use qwire_model::{Limits, TokenId};
 use qwire_text::Vocabulary;
 
-use super::loading::Loading;
+use super::loading::{Manner, Opened};
 use crate::arguments::DeviceArgs;
 use crate::config::Environment;
 use crate::failure::Failure;
@@ -107,33 +107,25 @@ struct OutputArgs {
 pub fn run(args: &RunArgs, environment: &Environment) -> Result<u8, Failure> {
     let device = args.device.device(environment)?;
     let interrupt = Interrupt::install()?;
-    let file = super::open(&args.model)?;
+    let model = Opened::open(&args.model)?;
+    let metadata = model.file.metadata();
     let in_file = |failure: Failure| failure.in_file(&args.model);
-    let shape = super::shape_of(&file, &args.model)?;
-    let vocabulary = Vocabulary::from_gguf(file.metadata()).map_err(|e| in_file(e.into()))?;
-    let sampling = args.sampling.resolve(file.metadata(), &vocabulary)?;
-    let ids = prompt::ids(&args.prompt, &args.model, file.metadata(), &vocabulary)?;
+    let vocabulary = Vocabulary::from_gguf(metadata).map_err(|error| in_file(error.into()))?;
+    let sampling = args.sampling.resolve(metadata, &vocabulary)?;
+    let ids = prompt::ids(&args.prompt, &args.model, metadata, &vocabulary)?;
     let (seed, greedy) = (sampling.seed, sampling.is_greedy());
 
-    let plan = plan(args, &shape, file.len_bytes(), ids.len()).map_err(in_file)?;
+    let plan = plan(args, &model.shape, model.file.len_bytes(), ids.len()).map_err(in_file)?;
     let started = Instant::now();
     let rows = args.device.steps.chunk().min(ids.len()).max(1);
     let limits = Limits { rows, outputs: 1, pages: plan.pages, kv: args.device.steps.kv() };
-    let loading = Loading {
-        file: &file,
-        path: &args.model,
-        device,
-        limits,
-        packing: args.device.steps.packing(),
-        environment,
-        interrupt: &interrupt,
-        quiet: args.output.quiet,
-    };
-    let ready = loading.ready()?;
+    let packing = args.device.steps.packing();
+    let manner = Manner { packing, environment, interrupt: &interrupt, quiet: args.output.quiet };
+    let ready = model.load(device, limits, manner)?;
     let mut clock = Clock::new(started.elapsed());
     if !args.output.quiet {
         let seed = if greedy { String::new() } else { format!(" · seed {seed}") };
-        eprintln!("{} · {}{seed}", ready.device, described(&shape, plan, limits));
+        eprintln!("{} · {}{seed}", ready.device, described(&model.shape, plan, limits));
     }
 
     let mut engine = Engine::new(ready.runner, alone(plan.context, rows));

@@ -94,3 +94,49 @@ impl Budget {
         self.weights_bytes + self.scratch_bytes + self.cache_bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::tests::shape;
+
+    const MB: u64 = 1 << 20;
+    const TERMS: Terms =
+        Terms { memory: None, context: None, parallel: 4, chunk: None, kv: KvType::F16 };
+
+    fn budget(available: Option<u64>, terms: Terms) -> Result<Budget, String> {
+        Budget::of(&shape(), 1000, 100 * MB, available, terms).map_err(|failure| failure.message())
+    }
+
+    #[test]
+    fn everything_fits_into_what_was_granted() {
+        for (available, memory, context) in [
+            (Some(1000 * MB), None, None),
+            (Some(200 * MB), None, None),
+            (Some(100 * MB), Some(190 * MB), None),
+            (None, Some(200 * MB), Some(64)),
+        ] {
+            let budget = budget(available, Terms { memory, context, ..TERMS }).unwrap();
+            let granted = memory.or(available.map(|bytes| bytes / 10 * 9)).unwrap();
+            assert!(budget.total_bytes() <= granted, "{budget:?}");
+            assert!(budget.positions() >= budget.context, "{budget:?}");
+            assert!(budget.parallel <= budget.pages && budget.rows <= CHUNK_ALONE, "{budget:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_taken_than_all_answers_can_fill() {
+        let all = 4 * Shape::pages_for(shape().context);
+        assert_eq!(budget(Some(64 << 30), TERMS).unwrap().pages, all);
+        let short = Terms { context: Some(100), ..TERMS };
+        assert_eq!(budget(Some(64 << 30), short).unwrap().pages, 8);
+        assert_eq!(budget(None, short).unwrap().pages, 2, "nobody knows what is there");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let fault = |memory, context| budget(None, Terms { memory, context, ..TERMS }).unwrap_err();
+        assert!(fault(Some(100 * MB), None).contains("the weights take 105 MB"));
+        assert!(fault(Some(180 * MB), Some(10_000)).contains("of cache"));
+    }
+}

@@ -9,7 +9,7 @@
 //! in each.
 
 use std::any::TypeId;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::fs;
 use std::marker::PhantomData;
@@ -76,7 +76,7 @@ impl<A: Args> Layered<A> {
         let table = A::augment_args(Command::new("qwire serve").no_binary_name(true));
         let flag = self.matches.get_raw(FILE).and_then(|mut raw| raw.next());
         let path = flag.map(|raw| raw.to_string_lossy().into_owned());
-        let path = path.or_else(|| environment.own(&variable(FILE)).map(str::to_string));
+        let path = path.or_else(|| environment.own.get(&variable(FILE)).cloned());
         let file = path.as_deref().map(|path| read(path, &table)).transpose()?.unwrap_or_default();
         let (mut line, mut place, mut origins) = (Vec::new(), Vec::new(), Vec::new());
         for arg in table.get_arguments() {
@@ -86,11 +86,11 @@ impl<A: Args> Layered<A> {
                 origins.push((arg.clone(), origin));
                 continue;
             };
-            let flag = |value| match arg.get_action() {
-                ArgAction::SetTrue => format!("--{long}"),
-                _ => format!("--{long}={value}"),
+            let flag = |value: OsString| match arg.get_action() {
+                ArgAction::SetTrue => format!("--{long}").into(),
+                _ => [format!("--{long}=").into(), value].into_iter().collect(),
             };
-            let flags: Vec<_> = values.into_iter().map(flag).collect();
+            let flags: Vec<OsString> = values.into_iter().map(flag).collect();
             // Alone, so that a fault is told with the place where the value stands.
             if !matches!(origin, Origin::Flag | Origin::Default)
                 && let Err(error) = table.clone().try_get_matches_from(&flags)
@@ -115,19 +115,18 @@ impl<A: Args> Layered<A> {
         path: Option<&str>,
         file: &toml::Table,
         environment: &Environment,
-    ) -> Result<(Origin, Vec<String>), Failure> {
+    ) -> Result<(Origin, Vec<OsString>), Failure> {
         let name = name(arg);
         if self.matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
             let raw = self.matches.get_raw(arg.get_id().as_str()).into_iter().flatten();
-            let texts = raw.map(|raw| raw.to_string_lossy().into_owned());
-            return Ok((Origin::Flag, texts.collect()));
+            return Ok((Origin::Flag, raw.map(OsStr::to_os_string).collect()));
         }
         if let (Some(value), Some(path)) = (file.get(name), path) {
             let fault = |found| Failure::usage(format!("{path}: {name} is {found}"));
             return Ok((Origin::File(path.into()), texts(value).map_err(fault)?));
         }
         let variable = variable(name);
-        match environment.own(&variable).filter(|_| is_in_file(arg)) {
+        match environment.own.get(&variable).filter(|_| is_in_file(arg)) {
             Some(value) => Ok((Origin::Variable(variable), vec![value.into()])),
             None => Ok((Origin::Default, Vec::new())),
         }
@@ -142,29 +141,24 @@ impl<A> Settled<A> {
             let name = name(arg);
             let raw = self.matches.get_raw(arg.get_id().as_str());
             let values: Vec<_> = raw.into_iter().flatten().map(|raw| quoted(arg, raw)).collect();
-            let value = match values.as_slice() {
-                _ if SECRETS.contains(&name) && !values.is_empty() => {
-                    format!("# {name} is not shown")
+            let said = origin.to_string();
+            lines.push(match values.as_slice() {
+                [] if *origin == Origin::Default => {
+                    let help = arg.get_help().map(ToString::to_string);
+                    (format!("# {name} ="), help.unwrap_or_default())
                 }
-                [] if *origin == Origin::Default => format!("# {name} ="),
+                [_, ..] if SECRETS.contains(&name) => (format!("# {name} is not shown"), said),
                 [value] if !matches!(arg.get_action(), ArgAction::Append) => {
-                    format!("{name} = {value}")
+                    (format!("{name} = {value}"), said)
                 }
-                values => format!("{name} = [{}]", values.join(", ")),
-            };
-            let origin = match (&origin, value.starts_with('#')) {
-                (Origin::Default, true) => arg.get_help().map(ToString::to_string),
-                _ => None,
-            }
-            .unwrap_or_else(|| origin.to_string());
-            lines.push((value, origin));
+                values => (format!("{name} = [{}]", values.join(", ")), said),
+            });
         }
         let width = lines.iter().map(|line| line.0.chars().count()).filter(|n| *n < 40).max();
         let mut text = String::new();
-        for (value, origin) in lines {
-            let origin = one_line(&origin);
-            writeln!(text, "{value:width$}  # {origin}", width = width.unwrap_or(0))
-                .expect("a string takes everything");
+        for (value, note) in lines {
+            let (note, width) = (one_line(&note), width.unwrap_or(0));
+            writeln!(text, "{value:width$}  # {note}").expect("a string takes everything");
         }
         text
     }
@@ -213,11 +207,11 @@ fn read(path: &str, table: &Command) -> Result<toml::Table, Failure> {
 }
 
 /// A value of the file as words of the command line; what it is instead, where it can be none.
-fn texts(value: &toml::Value) -> Result<Vec<String>, &'static str> {
+fn texts(value: &toml::Value) -> Result<Vec<OsString>, &'static str> {
     Ok(match value {
-        toml::Value::String(text) => vec![text.clone()],
+        toml::Value::String(text) => vec![text.into()],
         toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
-            vec![value.to_string()]
+            vec![value.to_string().into()]
         }
         toml::Value::Array(items) => {
             let items: Result<Vec<_>, _> = items.iter().map(texts).collect();

@@ -1,12 +1,12 @@
 //! Loader: from a model's file to a model that answers.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use qwire_engine::{Service, Settings};
 use qwire_gguf::File;
 use qwire_kernels::NUMBERS_VERSION;
-use qwire_model::{Limits, Shape};
+use qwire_model::Limits;
 use qwire_server::app::now;
 use qwire_server::{Facts, Model};
 use qwire_text::{ChatTemplate, Vocabulary};
@@ -18,8 +18,8 @@ use super::forecast::Forecast;
 use super::options::Options;
 use crate::arguments::CHUNK;
 use crate::commands::inspect::WeightFacts;
-use crate::commands::loading::Loading;
-use crate::commands::{recommended, shape_of};
+use crate::commands::loading::{Manner, Opened};
+use crate::commands::recommended;
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::memory;
@@ -27,8 +27,7 @@ use crate::signals::Interrupt;
 
 /// What is to be loaded, and how.
 pub struct Loader {
-    pub path: PathBuf,
-    pub file: Arc<File>,
+    pub opened: Opened,
     pub options: Options,
     pub environment: Environment,
     pub interrupt: Interrupt,
@@ -44,42 +43,38 @@ pub struct Loaded {
 impl Loader {
     /// Does it.
     pub fn load(&self) -> Result<Loaded, Failure> {
-        self.try_load().map_err(|failure| failure.in_file(&self.path))
+        self.try_load().map_err(|failure| failure.in_file(&self.opened.path))
     }
 
     fn try_load(&self) -> Result<Loaded, Failure> {
-        let (options, metadata) = (&self.options, self.file.metadata());
-        let shape = shape_of(&self.file, &self.path)?;
+        let (options, metadata) = (&self.options, self.opened.file.metadata());
         let vocabulary = Vocabulary::from_gguf(metadata)?;
         let template = ChatTemplate::from_gguf(metadata, &vocabulary).unwrap_or_else(|error| {
             warn!(%error, "the chat template cannot be used; completions of plain text remain");
             None
         });
-        let budget = self.budget(&shape, vocabulary.len())?;
+        let budget = self.budget(vocabulary.len())?;
         let limits = Limits {
             rows: budget.rows,
             outputs: budget.rows.min(CHUNK).max(budget.parallel),
             pages: budget.pages,
             kv: options.device.steps.kv(),
         };
-        let loading = Loading {
-            file: &self.file,
-            path: &self.path,
-            device: options.device.device(&self.environment)?,
-            limits,
+        let manner = Manner {
             packing: options.device.steps.packing(),
             environment: &self.environment,
             interrupt: &self.interrupt,
-            quiet: false,
+            quiet: !options.journal.is_for_people(),
         };
-        let mut ready = loading.ready()?;
+        let device = options.device.device(&self.environment)?;
+        let mut ready = self.opened.load(device, limits, manner)?;
         let forecast = Forecast::measure(&mut *ready.runner, budget.context)?;
-        let facts = self.facts(&shape, ready.device);
+        let facts = self.facts(ready.device);
         let service = Service::start(ready.runner, self.pace(&budget));
         let text = |key| metadata.str(key).ok().flatten().map(str::to_string);
         let name = options.names.name.clone().or_else(|| text("general.name"));
         let model = Model {
-            name: name.unwrap_or_else(|| stem(&self.path)),
+            name: name.unwrap_or_else(|| stem(&self.opened.path)),
             aliases: options.names.alias.clone(),
             template_source: text("tokenizer.chat_template"),
             template,
@@ -91,7 +86,7 @@ impl Loader {
         Ok(Loaded { model, budget, forecast })
     }
 
-    fn budget(&self, shape: &Shape, vocab: usize) -> Result<Budget, Failure> {
+    fn budget(&self, vocab: usize) -> Result<Budget, Failure> {
         let (share, steps) = (&self.options.share, &self.options.device.steps);
         let terms = Terms {
             memory: share.memory,
@@ -106,7 +101,8 @@ impl Loader {
         {
             warn!(asked, available, "--memory is more than this machine has left");
         }
-        Budget::of(shape, vocab, self.file.len_bytes(), available, terms)
+        let Opened { shape, file, .. } = &self.opened;
+        Budget::of(shape, vocab, file.len_bytes(), available, terms)
     }
 
     /// How the engine divides its time.
@@ -123,19 +119,20 @@ impl Loader {
         }
     }
 
-    fn facts(&self, shape: &Shape, device: String) -> Facts {
-        let weights = WeightFacts::of(&self.file, Some(shape));
+    fn facts(&self, device: String) -> Facts {
+        let Opened { shape, file, .. } = &self.opened;
+        let weights = WeightFacts::of(file, Some(shape));
         let most = weights.formats.iter().filter(|format| format.share >= 0.01);
         let mix = most.map(|format| format!("{} {:.0} %", format.format, 100.0 * format.share));
         Facts {
             architecture: shape.architecture.into(),
             parameters: weights.parameters,
-            file_bytes: self.file.len_bytes(),
+            file_bytes: file.len_bytes(),
             quantisation: mix.collect::<Vec<_>>().join(", "),
             trained_context: shape.context,
             hidden: shape.hidden,
             device,
-            fingerprint: fingerprint(&self.file),
+            fingerprint: fingerprint(file),
             created: now(),
             version: env!("CARGO_PKG_VERSION"),
         }
@@ -147,8 +144,9 @@ fn fingerprint(file: &File) -> String {
     let mut hash = Sha256::new();
     file.identify(|bytes| hash.update(bytes));
     hash.update(NUMBERS_VERSION.to_le_bytes());
-    let digits = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    ["fp_".to_string(), digits].concat()
+    let digits = hash.finalize();
+    let (first, _) = digits.split_first_chunk().expect("a hash has 32 bytes");
+    format!("fp_{:016x}", u64::from_be_bytes(*first))
 }
 
 /// The file's name without its type and its number.

@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::fmt;
 
-use super::options::{Log, LogForm};
+use super::options::{Journal, LogForm};
 
 /// Whatever is traced from here on goes to stderr.
-pub fn start(options: &Log, colour: bool) {
+pub fn start(options: &Journal, colour: bool) {
     let lines = fmt::Subscriber::builder()
         .with_max_level(options.log)
         .with_target(false)

@@ -15,6 +15,7 @@ mod log;
 mod options;
 mod page;
 
+use std::io::{self, Write};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver};
@@ -23,14 +24,15 @@ use std::time::Duration;
 
 use qwire_server::App;
 use qwire_server::edge::{self, Address, Ending, Stop};
-use tracing::{Level, enabled, info, warn};
+use tracing::{info, warn};
 
+use super::loading::Opened;
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::signals::Interrupt;
 use layers::Layered;
 use loader::{Loaded, Loader};
-use options::{LogForm, Options};
+use options::Options;
 use page::Page;
 
 /// For a thread that was told to end.
@@ -50,7 +52,8 @@ struct Door {
     addresses: Vec<Address>,
     keyed: bool,
     queue: usize,
-    form: LogForm,
+    /// Whether the page is shown.
+    welcomes: bool,
     stop: Stop,
 }
 
@@ -58,27 +61,26 @@ struct Door {
 pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, Failure> {
     let settled = args.settle(environment)?;
     if settled.options.print_config {
-        print!("{}", settled.print());
+        io::stdout().write_all(settled.print().as_bytes())?;
         return Ok(0);
     }
     let options = settled.options;
-    log::start(&options.log, environment.colour);
-    let path = options.model()?.to_path_buf();
+    log::start(&options.journal, environment.colour);
     let settings = options.settings()?;
-    let file = super::open(&path)?;
+    let opened = Opened::open(options.model()?)?;
     let sockets = edge::bind(&options.place.addresses()).map_err(Failure::new)?;
     let door = Door {
         addresses: sockets.addresses(),
         keyed: !settings.keys.is_empty(),
         queue: options.share.queue as usize,
-        form: options.log.log_format,
+        welcomes: options.journal.is_for_people(),
         stop: sockets.stop(),
     };
     door.greet();
     let app = App::new(settings);
     let interrupt = Interrupt::default();
     let environment = environment.clone();
-    let loader = Loader { path, file, options, environment, interrupt: interrupt.clone() };
+    let loader = Loader { opened, options, environment, interrupt: interrupt.clone() };
     let (sender, news) = mpsc::channel();
     let (ended, shared) = (sender.clone(), app.clone());
     start("qwire-edge", move || {
@@ -111,7 +113,7 @@ fn until_the_end(
             let (name, context) = (loaded.model.name.clone(), loaded.budget.context);
             app.install(loaded.model);
             info!(name, context, "ready");
-            if door.form == LogForm::Text && enabled!(Level::INFO) {
+            if door.welcomes {
                 eprint!("{page}");
             }
             match next() {
@@ -128,7 +130,9 @@ fn until_the_end(
         News::Ended(ending) => {
             // A draft of a sidecar is removed, if it can be in time.
             interrupt.raise();
-            let _ = news.recv_timeout(PATIENCE);
+            if !interrupt.is_at_once() {
+                let _ = news.recv_timeout(PATIENCE);
+            }
             ending
         }
     };

@@ -46,7 +46,7 @@ pub struct Options {
     #[command(flatten)]
     pub answers: Answers,
     #[command(flatten)]
-    pub log: Log,
+    pub journal: Journal,
     /// Read options from a TOML file
     #[arg(long, value_name = "FILE", help_heading = "Configuration")]
     pub config: Option<PathBuf>,
@@ -152,7 +152,7 @@ pub struct Answers {
 /// What it tells on stderr.
 #[derive(Args)]
 #[command(next_help_heading = "Log")]
-pub struct Log {
+pub struct Journal {
     /// The least important line: error, warn, info, debug, trace or off
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log: LevelFilter,
@@ -205,10 +205,18 @@ impl Options {
             heartbeat: seconds(self.answers.heartbeat),
             heartbeat_chunks: self.answers.sse_keepalive == Keepalive::Chunk,
             strict_fields: self.answers.strict_fields,
-            log_prompts: self.log.log_prompts,
+            log_prompts: self.journal.log_prompts,
             vllm_metrics: self.answers.metrics_compat == Some(Compat::Vllm),
             drain: seconds(self.share.drain),
+            ..Settings::default()
         })
+    }
+}
+
+impl Journal {
+    /// Whether more is said than the log.
+    pub fn is_for_people(&self) -> bool {
+        self.log_format == LogForm::Text && self.log >= LevelFilter::INFO
     }
 }
 

@@ -1,6 +1,6 @@
 //! Page: what a person reads when the server starts.
 
-use std::fmt::{self, Display, Formatter, Write};
+use std::fmt::{self, Display, Formatter};
 
 use qwire_server::edge::Address;
 
@@ -34,7 +34,7 @@ impl Display for Page<'_> {
         self.speed(f)?;
         for (no, address) in self.door.addresses.iter().enumerate() {
             let label = if no == 0 { "address" } else { "" };
-            writeln!(f, "  {label:7}  {}", Shown(address))?;
+            writeln!(f, "  {label:7}  {address}, {}", reach(address))?;
         }
         match self.door.addresses.first() {
             Some(address) => self.clients(f, address),
@@ -56,9 +56,10 @@ impl Page<'_> {
              scratch {scratch}"
         )?;
         let (context, trained) = (budget.context, self.loaded.model.facts.trained_context);
-        let of = match context < trained {
-            true => format!(" of the model's {}", grouped(trained as u64)),
-            false => String::new(),
+        let of = if context < trained {
+            format!(" of the model's {}", grouped(trained as u64))
+        } else {
+            String::new()
         };
         let rest = grouped(budget.positions().saturating_sub(context) as u64);
         let (context, parallel) = (grouped(context as u64), budget.parallel);
@@ -87,12 +88,13 @@ impl Page<'_> {
     /// The lines to paste.
     fn clients(&self, f: &mut Formatter<'_>, address: &Address) -> fmt::Result {
         let key = if self.door.keyed { "YOUR-KEY" } else { "none" };
-        let mut curl = String::from("curl");
-        let url = match address {
-            Address::Tcp(_) => url(address),
+        let (curl, url) = match address {
+            Address::Tcp(at) if at.ip().is_unspecified() => {
+                ("curl".to_string(), format!("http://127.0.0.1:{}", at.port()))
+            }
+            Address::Tcp(_) => ("curl".to_string(), address.to_string()),
             Address::Unix(path) => {
-                write!(curl, " --unix-socket {}", one_line(&path.to_string_lossy()))?;
-                "http://localhost".to_string()
+                (format!("curl --unix-socket {}", path.display()), "http://localhost".into())
             }
         };
         if let Address::Tcp(_) = address {
@@ -102,35 +104,20 @@ impl Page<'_> {
                 writeln!(f, "    {CLAUDE_CODE}")?;
             }
         }
+        writeln!(f, "\n  {curl} {url}/v1/chat/completions \\")?;
         if self.door.keyed {
-            write!(curl, " -H 'authorization: Bearer {key}'")?;
+            writeln!(f, "    -H 'authorization: Bearer {key}' \\")?;
         }
-        writeln!(f, "\n  {curl} {url}/v1/chat/completions -H 'content-type: application/json' \\")?;
         let message = r#"{"messages": [{"role": "user", "content": "Hello"}]}"#;
-        writeln!(f, "    -d '{message}'\n")
+        writeln!(f, "    -H 'content-type: application/json' -d '{message}'\n")
     }
 }
 
-/// An address as a client writes it.
-fn url(address: &Address) -> String {
+/// Who can reach an address.
+fn reach(address: &Address) -> &'static str {
     match address {
-        Address::Tcp(at) if at.ip().is_unspecified() => format!("http://127.0.0.1:{}", at.port()),
-        Address::Tcp(at) => format!("http://{at}"),
-        Address::Unix(path) => format!("unix:{}", one_line(&path.to_string_lossy())),
-    }
-}
-
-/// An address and who can reach it.
-struct Shown<'a>(&'a Address);
-
-impl Display for Shown<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Address::Tcp(at) if at.ip().is_loopback() => {
-                write!(f, "http://{at}, from this machine only")
-            }
-            Address::Tcp(at) => write!(f, "http://{at}, from other machines too"),
-            Address::Unix(_) => write!(f, "{}, for its owner only", url(self.0)),
-        }
+        Address::Tcp(at) if at.ip().is_loopback() => "from this machine only",
+        Address::Tcp(_) => "from other machines too",
+        Address::Unix(_) => "for its owner only",
     }
 }
