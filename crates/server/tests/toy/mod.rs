@@ -96,7 +96,7 @@ pub fn model(runner: impl Runner + 'static) -> Model {
         vocabulary: Arc::new(vocabulary),
         template: Some(template),
         template_source: Some(TEMPLATE.into()),
-        dialect: qwire_text::tools::Dialect::named("hermes").expect("a dialect"),
+        dialect: Default::default(),
         sampling: Sampling::default(),
         facts,
         service: service.expect("a thread"),

@@ -207,7 +207,7 @@ mod tests {
             ]);
             let tools = json!([{"name": "f", "description": tool, key: [value]}]);
             let extra = Map::new();
-            let rendered = template.render(&messages, Some(&tools), Opening::Fresh, &extra).unwrap();
+            let rendered = template.render(&messages, Some(&tools), true, &extra).unwrap();
             let found = template.prompt(&vocabulary, &messages, Some(&tools), Opening::Fresh, &extra);
             let found = found.unwrap();
             prop_assert_eq!(vocabulary.decode(&found.ids, Controls::Show), found.text.as_str());
@@ -241,7 +241,7 @@ mod tests {
             };
             let template = ChatTemplate::new(&source).expect("a template");
             let found = prompt(&template, &vocabulary, &messages);
-            let rendered = template.render(&messages, None, Opening::Fresh, &Map::new());
+            let rendered = template.render(&messages, None, true, &Map::new());
             assert_eq!(Ok(&found.text), rendered.as_ref(), "{name}");
             assert_eq!(vocabulary.decode(&found.ids, Controls::Show), found.text, "{name}");
             assert_eq!(controls(&vocabulary, &found.ids), 9, "{name}");

@@ -210,6 +210,13 @@ impl Dialect {
     }
 }
 
+/// What most models of this kind were taught.
+impl Default for &'static Dialect {
+    fn default() -> Self {
+        &hermes::DIALECT
+    }
+}
+
 impl PartialEq for Dialect {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

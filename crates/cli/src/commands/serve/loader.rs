@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use qwire_engine::{Service, Settings};
-use qwire_gguf::File;
+use qwire_engine::{Sampling, Service, Settings};
+use qwire_gguf::{File, Metadata};
 use qwire_kernels::NUMBERS_VERSION;
 use qwire_model::Limits;
 use qwire_server::app::now;
 use qwire_server::{Facts, Model};
+use qwire_text::tools::Dialect;
 use qwire_text::{ChatTemplate, Vocabulary};
 use sha2::{Digest, Sha256};
 use tracing::warn;
@@ -24,6 +25,16 @@ use crate::config::Environment;
 use crate::failure::Failure;
 use crate::memory;
 use crate::signals::Interrupt;
+
+/// How tokens are chosen where a request leaves it open: as the file recommends, else as Qwen
+/// recommends for its models. Always the best token would go round in circles.
+fn sampling(metadata: &Metadata) -> Sampling {
+    let found = recommended(metadata);
+    if found != Sampling::default() {
+        return found;
+    }
+    Sampling { temperature: 0.7, top_k: 20, top_p: 0.8, ..found }
+}
 
 /// What is to be loaded, and how.
 pub struct Loader {
@@ -73,12 +84,14 @@ impl Loader {
         let service = Service::start(ready.runner, self.pace(&budget));
         let text = |key| metadata.str(key).ok().flatten().map(str::to_string);
         let name = options.names.name.clone().or_else(|| text("general.name"));
+        let source = text("tokenizer.chat_template");
         let model = Model {
             name: name.unwrap_or_else(|| stem(&self.opened.path)),
             aliases: options.names.alias.clone(),
-            template_source: text("tokenizer.chat_template"),
+            dialect: self.dialect(source.as_deref()),
+            template_source: source,
             template,
-            sampling: recommended(metadata),
+            sampling: sampling(metadata),
             vocabulary: Arc::new(vocabulary),
             facts,
             service: service.map_err(|error| Failure::new(format!("the engine: {error}")))?,
@@ -103,6 +116,12 @@ impl Loader {
         }
         let Opened { shape, file, .. } = &self.opened;
         Budget::of(shape, vocab, file.len_bytes(), available, terms)
+    }
+
+    /// How the model writes calls: as somebody says, or as its template teaches.
+    fn dialect(&self, template: Option<&str>) -> &'static Dialect {
+        let named = self.options.answers.dialect.as_deref().and_then(Dialect::named);
+        named.or_else(|| Dialect::of_template(template?)).unwrap_or_default()
     }
 
     /// How the engine divides its time.

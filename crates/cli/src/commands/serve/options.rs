@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, PossibleValuesParser};
 use clap::{ArgAction, Args, ValueEnum};
 use qwire_server::Settings;
 use qwire_server::edge::Address;
+use qwire_text::tools::Dialect;
 use tracing::level_filters::LevelFilter;
 
 use crate::arguments::{DeviceArgs, read_file, utf8};
@@ -139,6 +140,9 @@ pub struct Answers {
     /// What such a sign is: a comment, or an empty chunk for clients that count only data
     #[arg(long, value_name = "FORM", default_value = "comment")]
     sse_keepalive: Keepalive,
+    /// How the model writes calls of tools [default: as its chat template teaches]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Dialect::names()))]
+    pub dialect: Option<String>,
     /// Refuse fields that nobody knows, instead of naming them in x-ignored-fields
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, value_parser = boolish())]
     #[arg(num_args = 0..=1, require_equals = true)]
