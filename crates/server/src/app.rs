@@ -67,6 +67,28 @@ pub struct Settings {
     pub vllm_metrics: bool,
     /// Running streams may take so long to finish when the server ends.
     pub drain: Duration,
+    /// How long clients may take.
+    pub times: Times,
+}
+
+/// How long clients may take before they are cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+    /// For a body.
+    pub body: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// Without reading anything of their answer.
+    pub stall: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        let [head, body, idle, stall] = [10, 30, 300, 60].map(Duration::from_secs);
+        Self { head, body, idle, stall }
+    }
 }
 
 impl Default for Settings {
@@ -81,6 +103,7 @@ impl Default for Settings {
             log_prompts: false,
             vllm_metrics: false,
             drain: Duration::from_secs(30),
+            times: Times::default(),
         }
     }
 }

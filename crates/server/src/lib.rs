@@ -22,7 +22,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::MethodRouter;
 
-pub use app::{App, Facts, Model, Settings, Stage};
+pub use app::{App, Facts, Model, Settings, Stage, Times};
 pub use fault::{Fault, Wire};
 
 /// A path and what may be done there.

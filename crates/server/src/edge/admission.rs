@@ -2,7 +2,6 @@
 //! of the right type and not too large.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -18,11 +17,8 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::host;
-use crate::app::App;
+use crate::app::{App, Settings};
 use crate::fault::Fault;
-
-/// A body must be here by then.
-const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// The longest target of a request.
 const TARGET_BYTES: usize = 8 << 10;
@@ -70,7 +66,7 @@ pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) ->
     let typed =
         if has_body && head.method == Method::POST { check_type(&head.headers) } else { Ok(()) };
     let whole = match typed {
-        Ok(()) if has_body => whole(&head.headers, body, app.settings.body_limit).await,
+        Ok(()) if has_body => whole(&head.headers, body, &app.settings).await,
         typed => typed.map(|()| Vec::new()),
     };
     match whole {
@@ -125,7 +121,8 @@ fn check_type(headers: &HeaderMap) -> Result<(), Fault> {
 }
 
 /// Reads a body to its end.
-async fn whole(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Vec<u8>, Fault> {
+async fn whole(headers: &HeaderMap, mut body: Body, settings: &Settings) -> Result<Vec<u8>, Fault> {
+    let (limit, time) = (settings.body_limit, settings.times.body);
     let too_large = || {
         let message = format!("the body is too large: accepted are {limit} bytes");
         Fault::new(StatusCode::PAYLOAD_TOO_LARGE, message)
@@ -147,8 +144,8 @@ async fn whole(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Vec<
         }
         Ok(bytes)
     };
-    timeout(BODY_TIME, read).await.unwrap_or_else(|_| {
-        let message = format!("the body was not here after {} s", BODY_TIME.as_secs());
+    timeout(time, read).await.unwrap_or_else(|_| {
+        let message = format!("the body was not here after {} s", time.as_secs_f64());
         Err(Fault::new(StatusCode::REQUEST_TIMEOUT, message))
     })
 }

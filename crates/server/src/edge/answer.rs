@@ -53,7 +53,7 @@ pub async fn answer(State(app): State<Arc<App>>, mut request: Request, next: Nex
         cors::open(response.headers_mut(), origin);
     }
     line.status = response.status().as_u16();
-    response.map(|body| Body::new(Told { body, line }))
+    response.map(|body| Body::new(Told { body, broken: false, line }))
 }
 
 /// A fault becomes the body of its wire.
@@ -138,6 +138,7 @@ impl Drop for Line {
 /// A body with its line in the log.
 struct Told {
     body: Body,
+    broken: bool,
     line: Line,
 }
 
@@ -149,13 +150,20 @@ impl HttpBody for Told {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.broken {
+            let why = std::io::Error::other("an internal fault ended the answer");
+            return Poll::Ready(Some(Err(axum::Error::new(why))));
+        }
         let body = &mut self.body;
-        let frame = catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx)));
-        let frame = ready!(frame.unwrap_or_else(|_| {
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx)));
+        let Ok(frame) = polled else {
             self.line.panicked();
-            let broken = "an internal fault ended the answer";
-            Poll::Ready(Some(Err(axum::Error::new(std::io::Error::other(broken)))))
-        }));
+            self.broken = true;
+            // What came before is sent before the answer breaks off.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        let frame = ready!(frame);
         self.line.whole |= frame.is_none();
         Poll::Ready(frame)
     }

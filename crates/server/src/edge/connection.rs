@@ -22,15 +22,10 @@ use tower::ServiceExt;
 
 use super::host::Local;
 use super::stream::Stream;
+use crate::app::Times;
 
-/// From the first byte of a head to its last.
-const HEAD_TIME: Duration = Duration::from_secs(10);
-/// Between two requests.
-const IDLE_TIME: Duration = Duration::from_mins(5);
 /// Between two requests where others wait for a connection.
 const CROWDED_TIME: Duration = Duration::from_millis(500);
-/// Without any progress in writing.
-const STALL_TIME: Duration = Duration::from_mins(1);
 /// For what a client still sends after its answer.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// Most bytes of a head, and about the most that wait to be written.
@@ -49,7 +44,7 @@ pub enum Mood {
 
 /// What a connection is doing, and since when.
 #[derive(Debug)]
-pub struct Pulse(Mutex<Beat>);
+pub struct Pulse(Mutex<Beat>, Times);
 
 #[derive(Debug)]
 struct Beat {
@@ -66,10 +61,11 @@ struct Beat {
 }
 
 impl Pulse {
-    fn new() -> Self {
+    fn new(times: Times) -> Self {
         let since = Instant::now();
         let (stalled, lingering) = (None, None);
-        Self(Mutex::new(Beat { busy: false, head: false, since, stalled, lingering }))
+        let beat = Beat { busy: false, head: false, since, stalled, lingering };
+        Self(Mutex::new(beat), times)
     }
 
     fn beat(&self) -> MutexGuard<'_, Beat> {
@@ -105,13 +101,13 @@ impl Pulse {
 
     /// When to cut it if nothing happens.
     fn deadline(&self, mood: Mood) -> Option<Instant> {
-        let beat = self.beat();
-        let idle = if mood == Mood::Crowded { CROWDED_TIME } else { IDLE_TIME };
+        let (beat, times) = (self.beat(), &self.1);
+        let idle = if mood == Mood::Crowded { CROWDED_TIME } else { times.idle };
         match (beat.lingering, beat.stalled) {
             (Some(since), _) => Some(since + LINGER_TIME),
-            (None, Some(since)) => Some(since + STALL_TIME),
+            (None, Some(since)) => Some(since + times.stall),
             _ if beat.busy => None,
-            _ => Some(beat.since + if beat.head { HEAD_TIME } else { idle }),
+            _ => Some(beat.since + if beat.head { times.head } else { idle }),
         }
     }
 }
@@ -121,11 +117,12 @@ pub async fn serve<S>(
     socket: S,
     local: Option<SocketAddr>,
     router: Router,
+    times: Times,
     mut moods: watch::Receiver<Mood>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let pulse = Arc::new(Pulse::new());
+    let pulse = Arc::new(Pulse::new(times));
     let service = service_fn(|mut request: Request<Incoming>| {
         pulse.work();
         request.extensions_mut().insert(pulse.clone());
@@ -138,7 +135,7 @@ pub async fn serve<S>(
     // The pulse has its own times, which tell a head from an idle connection.
     http.header_read_timeout(None).max_buf_size(BUFFER_BYTES).max_header_size(BUFFER_BYTES);
     let mut connection = pin!(http.serve_connection(io, service));
-    let mut sleep = pin!(tokio::time::sleep(HEAD_TIME));
+    let mut sleep = pin!(tokio::time::sleep(times.head));
     let mut mood = *moods.borrow();
     loop {
         let end = poll_fn(|cx| {

@@ -191,9 +191,10 @@ impl Door {
     {
         let counted = Counted::new(self.app.clone());
         let (router, moods) = (self.router.clone(), self.moods.subscribe());
+        let times = self.app.settings.times;
         tokio::spawn(async move {
             let _held = (counted, place);
-            connection::serve(socket, local, router, moods).await;
+            connection::serve(socket, local, router, times, moods).await;
         });
     }
 

@@ -79,8 +79,13 @@ impl Server {
     }
 
     /// How it ends when it is asked to.
-    pub fn end(mut self) -> Ending {
+    pub fn end(self) -> Ending {
         self.stop.ask();
+        self.over()
+    }
+
+    /// How it ends by itself.
+    pub fn over(mut self) -> Ending {
         self.thread.take().unwrap().join().unwrap()
     }
 }
