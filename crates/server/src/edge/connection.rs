@@ -204,7 +204,8 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                     Some(http) if closing => Pin::new(http).graceful_shutdown(),
                     _ => {}
                 }
-                if changed.is_err() || closing && parked.is_some() { Next::Over } else { Next::Stay }
+                let over = changed.is_err() || closing && parked.is_some();
+                if over { Next::Over } else { Next::Stay }
             }
         };
         match next {

@@ -203,10 +203,8 @@ mod tests {
         whole("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
         whole("POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n");
         whole(
-        whole(
-            "r\ntransfer-encoding:chunked\r\n\r\n3 ;x=\"y\"\r\n\n\n\n\r\n00A\r\n0123456789\r\n\
-             0\r\nA: b\r\n\r\",
-        );
+            "P / H\r\ntransfer-encoding:chunked\r\n\r\n3 ;x=\"y\"\r\n\n\n\n\r\n\
+             00A\r\n0123456789\r\n0\r\nA: b\r\n\r\n",
         );
         check("GET / HTTP/1.1\r\n", 16, Part::Head);
         check("P / H\r\nContent-Length: 5\r\n\r\nab", 30, Part::Body(3));
