@@ -3,12 +3,12 @@
 mod toy;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -81,58 +81,108 @@ fn a_port_is_taken_once() {
     refused(&Address::Tcp("192.0.2.1:80".parse().unwrap()), "cannot listen at");
 }
 
-/// Descriptors of a process that has few.
-const FEW: u64 = 48;
+/// A server in a process of its own, with so many descriptors.
+struct Apart {
+    child: Child,
+    address: SocketAddr,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Apart {
+    /// Starts this test again in that process, where it serves until its input ends.
+    fn start(test: &str, descriptors: u64) -> Option<Self> {
+        let limits = fs::read_to_string("/proc/self/limits").unwrap();
+        let own = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        if own.split_whitespace().nth(3).unwrap().parse() == Ok(descriptors) {
+            let app = App::new(Settings::default());
+            let routes = Router::new().route("/", get(|| async { "hello" }));
+            let server = Server::with(around(routes, app.clone()), app);
+            println!("\nport {}", server.address.port());
+            std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+            return None;
+        }
+        let exe = std::env::current_exe().unwrap();
+        let line =
+            format!("ulimit -n {descriptors}; exec {} --exact {test} --nocapture", exe.display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = lines.find_map(|line| line.unwrap().strip_prefix("port ")?.parse().ok());
+        let address = SocketAddr::from(([127, 0, 0, 1], port.expect("a port")));
+        Some(Self { child, address, lines })
+    }
+
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).unwrap()
+    }
+
+    /// Asks on a connection that stays.
+    fn ask(mut socket: &TcpStream) {
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let (mut text, mut room) = (Vec::new(), [0; 1024]);
+        while !text.ends_with(b"hello") {
+            let read = socket.read(&mut room).unwrap();
+            assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(&text));
+            text.extend_from_slice(&room[..read]);
+        }
+    }
+
+    /// Hundredths of a second that it has worked.
+    fn worked(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// Memory that it has touched, in KiB.
+    fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        // It writes to its own end.
+        self.lines.by_ref().for_each(drop);
+        assert!(self.child.wait().unwrap().success());
+    }
+}
 
 #[test]
 fn those_who_do_nothing_make_room() {
-    if descriptors() == FEW {
-        return few();
-    }
-    let test = "those_who_do_nothing_make_room --nocapture";
-    let exe = std::env::current_exe().unwrap();
-    let line = format!("ulimit -n {FEW}; exec {} --exact {test}", exe.display());
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &line]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = shell.spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let port = lines.find_map(|line| line.unwrap().strip_prefix("port ")?.parse().ok());
-    let address = SocketAddr::from(([127, 0, 0, 1], port.expect("a port")));
-    let idle: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
-    let (began, spent) = (Instant::now(), worked(child.id()));
-    let mut socket = TcpStream::connect(address).unwrap();
-    socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    socket.read_to_string(&mut text).unwrap();
-    assert!(text.ends_with("hello"), "{text}");
+    let Some(server) = Apart::start("those_who_do_nothing_make_room", 48) else { return };
+    let idle: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    let (began, spent) = (Instant::now(), server.worked());
+    Apart::ask(&server.connect());
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    let work = worked(child.id()) - spent;
+    let work = server.worked() - spent;
     assert!(work < 50, "{work} hundredths of a second in {:?}", began.elapsed());
-    drop((child.stdin.take(), idle));
-    // It writes to its end.
-    assert_eq!(lines.find_map(Result::err).map(|error| error.kind()), None);
-    assert!(child.wait().unwrap().success());
+    drop(idle);
+    server.end();
 }
 
-/// A server until its input ends.
-fn few() {
-    let app = App::new(Settings::default());
-    let routes = Router::new().route("/", get(|| async { "hello" }));
-    let server = Server::with(around(routes, app.clone()), app);
-    println!("\nport {}", server.address.port());
-    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
-}
-
-/// How many descriptors this process may have.
-fn descriptors() -> u64 {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap();
-    let own = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    own.split_whitespace().nth(3).unwrap().parse().unwrap()
-}
-
-/// Hundredths of a second that a process has worked.
-fn worked(process: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+#[test]
+fn connections_that_wait_cost_little() {
+    const COUNT: usize = 3000;
+    let Some(server) = Apart::start("connections_that_wait_cost_little", COUNT as u64 + 40) else {
+        return;
+    };
+    Apart::ask(&server.connect());
+    let before = server.memory();
+    let each = || (server.memory() - before) as f64 / COUNT as f64;
+    let sockets: Vec<_> = (0..COUNT).map(|_| server.connect()).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(each() < 5.0, "{} KiB", each());
+    // Each has its request, but not all at once.
+    for some in sockets.chunks(100) {
+        some.iter().for_each(Apart::ask);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(each() < 10.0, "{} KiB", each());
+    println!("{} KiB", each());
+    drop(sockets);
+    server.end();
 }

@@ -1,12 +1,18 @@
 //! Connection: one client's socket from accept to close, and the times after which it is cut.
+//!
+//! ```text
+//! parked ─ something to read ─► talking ─┬─ over, or cut
+//!    ▲                                   │
+//!    └────────── a tenth of a second ────┘
+//! ```
+//! A parked connection has no parser and no buffers, so that thousands of them cost little.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,13 +23,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tower::ServiceExt;
 
+use super::gate::Part;
 use super::host::Local;
 use super::stream::Stream;
 use crate::app::Times;
 
+/// Silence after which it is parked.
+const PARK_TIME: Duration = Duration::from_millis(100);
 /// Between two requests where others wait for a connection.
 const CROWDED_TIME: Duration = Duration::from_millis(500);
 /// For what a client still sends after its answer.
@@ -48,23 +57,33 @@ pub struct Pulse(Mutex<Beat>, Times);
 
 #[derive(Debug)]
 struct Beat {
-    /// A request is being answered.
-    busy: bool,
-    /// A head has begun.
-    head: bool,
-    /// Since it is idle, or its head has begun.
+    /// Requests whose heads were read and whose answers are not over.
+    open: usize,
+    /// What is being read.
+    part: Part,
+    /// Since it began a head, or nothing at all.
     since: Instant,
+    /// Nothing is left to be written.
+    flushed: bool,
     /// Since nothing can be written.
     stalled: Option<Instant>,
     /// Since its last answer is out.
     lingering: Option<Instant>,
 }
 
+/// What becomes of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Stay,
+    Talk,
+    Park,
+    Over,
+}
+
 impl Pulse {
     fn new(times: Times) -> Self {
-        let since = Instant::now();
-        let (stalled, lingering) = (None, None);
-        let beat = Beat { busy: false, head: false, since, stalled, lingering };
+        let (part, since, stalled, lingering) = (Part::Nothing, Instant::now(), None, None);
+        let beat = Beat { open: 0, part, since, flushed: true, stalled, lingering };
         Self(Mutex::new(beat), times)
     }
 
@@ -72,15 +91,26 @@ impl Pulse {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another part of a message is read.
-    pub fn read(&self, head: bool) {
+    /// So many heads were read to their ends, and this comes next.
+    pub fn read(&self, heads: usize, part: Part) {
         let mut beat = self.beat();
-        (beat.head, beat.since) = (head, Instant::now());
+        if heads > 0 || beat.part != part {
+            beat.since = Instant::now();
+        }
+        beat.open += heads;
+        beat.part = part;
     }
 
-    /// Nothing can be written, or something was.
-    pub fn stall(&self, stalled: bool) {
-        self.beat().stalled = stalled.then(Instant::now);
+    /// Something was written, or could not be.
+    pub fn write(&self, pending: bool) {
+        let mut beat = self.beat();
+        beat.flushed = false;
+        beat.stalled = pending.then(|| beat.stalled.unwrap_or_else(Instant::now));
+    }
+
+    /// Everything was written.
+    pub fn flush(&self) {
+        self.beat().flushed = true;
     }
 
     /// The last answer is out.
@@ -88,82 +118,105 @@ impl Pulse {
         self.beat().lingering.get_or_insert_with(Instant::now);
     }
 
-    /// A request is being answered.
-    fn work(&self) {
-        self.beat().busy = true;
-    }
-
-    /// Its answer is over.
+    /// An answer is over.
     pub fn rest(&self) {
         let mut beat = self.beat();
-        (beat.busy, beat.since) = (false, Instant::now());
+        (beat.open, beat.since) = (beat.open.saturating_sub(1), Instant::now());
     }
 
-    /// When to cut it if nothing happens.
-    fn deadline(&self, mood: Mood) -> Option<Instant> {
+    /// What to do if nothing happens until then.
+    fn plan(&self, mood: Mood, parked: bool) -> Option<(Instant, Next)> {
         let (beat, times) = (self.beat(), &self.1);
         let idle = if mood == Mood::Crowded { CROWDED_TIME } else { times.idle };
+        let silent = beat.part == Part::Nothing && beat.flushed && !parked;
         match (beat.lingering, beat.stalled) {
-            (Some(since), _) => Some(since + LINGER_TIME),
-            (None, Some(since)) => Some(since + times.stall),
-            _ if beat.busy => None,
-            _ => Some(beat.since + if beat.head { times.head } else { idle }),
+            (Some(since), _) => Some((since + LINGER_TIME, Next::Over)),
+            (None, Some(since)) => Some((since + times.stall, Next::Over)),
+            _ if beat.open > 0 => None,
+            _ if beat.part == Part::Head => Some((beat.since + times.head, Next::Over)),
+            _ if silent && PARK_TIME < idle => Some((beat.since + PARK_TIME, Next::Park)),
+            _ => Some((beat.since + idle, Next::Over)),
         }
+    }
+
+    /// Does as planned.
+    fn poll(
+        &self,
+        cx: &mut Context<'_>,
+        mut sleep: Pin<&mut Sleep>,
+        mood: Mood,
+        parked: bool,
+    ) -> Poll<Next> {
+        let Some((time, next)) = self.plan(mood, parked) else { return Poll::Pending };
+        if sleep.deadline() > time {
+            sleep.as_mut().reset(time);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if time <= Instant::now() {
+                return Poll::Ready(next);
+            }
+            sleep.as_mut().reset(time);
+        }
+        Poll::Pending
     }
 }
 
 /// Serves a socket until either side has enough.
-pub async fn serve<S>(
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     socket: S,
     local: Option<SocketAddr>,
     router: Router,
     times: Times,
     mut moods: watch::Receiver<Mood>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
     let pulse = Arc::new(Pulse::new(times));
     let service = service_fn(|mut request: Request<Incoming>| {
-        pulse.work();
         request.extensions_mut().insert(pulse.clone());
         request.extensions_mut().insert(Local(local));
         let answer = router.clone().oneshot(request);
         async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
-    let io = TokioIo::new(Stream::new(socket, pulse.clone()));
     let mut http = http1::Builder::new();
     // The pulse has its own times, which tell a head from an idle connection.
     http.header_read_timeout(None).max_buf_size(BUFFER_BYTES).max_header_size(BUFFER_BYTES);
-    let mut connection = pin!(http.serve_connection(io, service));
-    let mut sleep = pin!(tokio::time::sleep(times.head));
+    let mut parked = Some(Stream::new(socket, pulse.clone()));
+    let mut talking: Option<http1::Connection<TokioIo<Stream<S>>, _>> = None;
+    let mut sleep = pin!(tokio::time::sleep(times.idle));
     let mut mood = *moods.borrow();
     loop {
-        let end = poll_fn(|cx| {
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+        let happens = poll_fn(|cx| {
+            let socket = match (&mut parked, &mut talking) {
+                (Some(stream), _) => stream.poll_first(cx).map(|()| Next::Talk),
+                (None, Some(http)) => Pin::new(http).poll(cx).map(|_| Next::Over),
+                (None, None) => Poll::Ready(Next::Over),
+            };
+            match socket {
+                Poll::Pending => pulse.poll(cx, sleep.as_mut(), mood, parked.is_some()),
+                next @ Poll::Ready(_) => next,
             }
-            let Some(deadline) = pulse.deadline(mood) else { return Poll::Pending };
-            if sleep.deadline() > deadline {
-                sleep.as_mut().reset(deadline);
-            }
-            while sleep.as_mut().poll(cx).is_ready() {
-                if deadline <= Instant::now() {
-                    return Poll::Ready(());
-                }
-                sleep.as_mut().reset(deadline);
-            }
-            Poll::Pending
         });
-        tokio::select! {
-            () = end => return,
+        let next = tokio::select! {
+            next = happens => next,
             changed = moods.changed() => {
                 mood = *moods.borrow_and_update();
-                if changed.is_err() || mood == Mood::Closing {
-                    connection.as_mut().graceful_shutdown();
+                let closing = changed.is_err() || mood == Mood::Closing;
+                match &mut talking {
+                    Some(http) if closing => Pin::new(http).graceful_shutdown(),
+                    _ => {}
                 }
-                if changed.is_err() {
-                    return;
-                }
+                let over = changed.is_err() || closing && parked.is_some();
+                if over { Next::Over } else { Next::Stay }
+            }
+        };
+        match next {
+            Next::Stay => {}
+            Next::Over => return,
+            Next::Talk => {
+                let stream = parked.take().map(TokioIo::new);
+                talking = stream.map(|stream| http.serve_connection(stream, &service));
+            }
+            Next::Park => {
+                parked = talking.take().map(|http| http.into_parts().io.into_inner());
             }
         }
     }

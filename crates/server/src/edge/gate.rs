@@ -23,6 +23,7 @@ pub struct Gate {
     ending: bool,
     length: Option<u64>,
     chunked: bool,
+    heads: usize,
 }
 
 /// What the next byte belongs to.
@@ -77,6 +78,11 @@ impl Gate {
         self.part
     }
 
+    /// How many heads have ended.
+    pub fn heads(&self) -> usize {
+        self.heads
+    }
+
     /// A byte of a line.
     fn take(&mut self, byte: u8) -> bool {
         match (self.ending, byte) {
@@ -105,11 +111,14 @@ impl Gate {
     /// What follows a line; none if the line is wrong.
     fn end_line(&mut self, line: &[u8]) -> Option<()> {
         self.part = match self.part {
-            Part::Head if line.is_empty() => match (self.chunked, self.length) {
-                (true, _) => Part::Size,
-                (false, None | Some(0)) => Part::Nothing,
-                (false, Some(length)) => Part::Body(length),
-            },
+            Part::Head if line.is_empty() => {
+                self.heads += 1;
+                match (self.chunked, self.length) {
+                    (true, _) => Part::Size,
+                    (false, None | Some(0)) => Part::Nothing,
+                    (false, Some(length)) => Part::Body(length),
+                }
+            }
             Part::Head => {
                 self.header(line)?;
                 Part::Head

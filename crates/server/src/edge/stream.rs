@@ -19,11 +19,11 @@ const REFUSED: &[u8] = b"\0\r\n\r\n";
 /// A socket behind the gate.
 pub struct Stream<S> {
     socket: S,
+    /// The first byte after a silence.
+    first: Option<u8>,
     gate: Gate,
     pulse: Arc<Pulse>,
     refused: Refused,
-    /// The other side does not read.
-    stalled: bool,
 }
 
 /// What the parser is still to hear of a message that was refused.
@@ -41,14 +41,21 @@ enum Refused {
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
     /// A socket whose pulse is taken.
     pub fn new(socket: S, pulse: Arc<Pulse>) -> Self {
-        Self { socket, gate: Gate::default(), pulse, refused: Refused::Nothing, stalled: false }
+        Self { socket, first: None, gate: Gate::default(), pulse, refused: Refused::Nothing }
+    }
+
+    /// Waits for the first byte, or for an end, without a buffer.
+    pub fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut room = [0];
+        let mut buffer = ReadBuf::new(&mut room);
+        // Whoever reads on finds an end or a broken socket again.
+        let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer));
+        self.first = read.ok().and_then(|()| buffer.filled().first().copied());
+        Poll::Ready(())
     }
 
     fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_pending() != self.stalled {
-            self.stalled = written.is_pending();
-            self.pulse.stall(self.stalled);
-        }
+        self.pulse.write(written.is_pending());
         written
     }
 
@@ -88,13 +95,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
             Refused::Head(_) | Refused::Told => return this.poll_rest(cx),
         }
         let start = buffer.filled().len();
-        ready!(Pin::new(&mut this.socket).poll_read(cx, buffer))?;
-        let (before, read) = (this.gate.part(), &buffer.filled()[start..]);
+        match this.first.take() {
+            Some(first) => buffer.put_slice(&[first]),
+            None => ready!(Pin::new(&mut this.socket).poll_read(cx, buffer))?,
+        }
+        let (heads, read) = (this.gate.heads(), &buffer.filled()[start..]);
         let (passed, len) = (this.gate.pass(read), read.len());
         let after = this.gate.part();
-        if before != after {
-            this.pulse.read(after == Part::Head);
-        }
+        this.pulse.read(this.gate.heads() - heads, after);
         if passed < len {
             buffer.set_filled(start + passed);
             this.refused = match after {
@@ -133,6 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pulse.flush();
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
