@@ -4,6 +4,8 @@
 //! messages, tools ── ChatTemplate::render ──► prompt ── Vocabulary::encode_prompt ──► ids
 //!
 //! ids ── Vocabulary::token_bytes ──► bytes ── Decoder ──► text ── StopStrings ──► visible text
+//!
+//! schema, regex, Lark, GBNF ── Grammars ──► Grammar ── mask ──► the ids that may come next
 //! ```
 //!
 //! Whatever can be wrong with a file is refused when it is loaded, in one line that names the
@@ -12,12 +14,14 @@
 
 mod decoder;
 mod error;
+mod grammar;
 mod stop_strings;
 mod template;
 mod tokenizer;
 
 pub use decoder::Decoder;
 pub use error::Error;
+pub use grammar::{Grammar, Grammars, Refused};
 pub use stop_strings::{StopStrings, Visible};
 pub use template::ChatTemplate;
 pub use tokenizer::{Controls, Kind, Parts, Special, SpecialIds, Vocabulary};
