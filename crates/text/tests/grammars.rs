@@ -311,7 +311,7 @@ fn grammars_begin_where_they_are_told() {
     let call = r#"start: "<function=list>\n" /[a-z]+/ "</function>""#;
     let tools = grammars.lark(call).unwrap().triggered(&["<function="]);
     assert!(tools.is_free());
-    let text = "Text <func\n<function=list>\nabc</function> and <function=list>\nx</function>.";
+    let text = "Text <func\n<function=list>\nabc</function> and <function=list>\nx</function> done";
     assert_eq!(follow(&tools, text), Ok(()));
     assert!(follow(&tools, "<function=lost>").is_err());
     assert!(follow(&tools, "<function=list>\nabc").is_err());
