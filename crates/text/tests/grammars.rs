@@ -300,11 +300,14 @@ fn hostile_grammars_are_refused_in_time() {
 
 #[test]
 fn grammars_begin_where_they_are_told() {
+    fn travels<T: Send + Sync>(_: &T) {}
     let Some((vocabulary, grammars)) = &*QWEN else { return };
     let follow =
         |grammar: &Grammar, text: &str| accepts(vocabulary, grammar.clone(), text, &mut Vec::new());
+    travels(grammars);
     let thinking = grammars.json_object().unwrap().after("</think>");
     assert_eq!(follow(&thinking, "so { </thin k> </think>\n\n{\"a\": [1, 2]}"), Ok(()));
+    travels(&thinking);
     assert_eq!(follow(&thinking, "</think>{}"), Ok(()));
     assert!(follow(&thinking, "</think>\n\nNo").is_err());
     assert!(follow(&thinking, "only thoughts").is_err());
