@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use qwire_engine::{Health, Sampling, Service};
 use qwire_text::tools::Dialect;
-use qwire_text::{ChatTemplate, Vocabulary};
+use qwire_text::{ChatTemplate, Grammars, Vocabulary};
 
 use crate::fault::Fault;
 use crate::responses::kept::Kept;
@@ -125,6 +125,8 @@ pub struct Model {
     pub aliases: Vec<String>,
     /// Its tokens.
     pub vocabulary: Arc<Vocabulary>,
+    /// What holds its answers to a form.
+    pub grammars: Grammars,
     /// How it wants conversations written; none if it was not made for any.
     pub template: Option<ChatTemplate>,
     /// The template's source.

@@ -7,6 +7,8 @@
 //! parts: reasoning; calls of tools; text ── StopStrings ──► visible text
 //!
 //! tools ── tools::Dialect::grammar ──► how a call is written, from where tools::Trigger finds one
+//!
+//! schema, regex, Lark, GBNF ── Grammars ──► Grammar ── mask ──► the ids that may come next
 //! ```
 //!
 //! Whatever can be wrong with a file is refused when it is loaded, in one line that names the
@@ -15,6 +17,7 @@
 
 mod decoder;
 mod error;
+mod grammar;
 mod stop_strings;
 mod template;
 mod tokenizer;
@@ -22,6 +25,7 @@ pub mod tools;
 
 pub use decoder::Decoder;
 pub use error::Error;
+pub use grammar::{Grammar, Grammars, Refused};
 pub use stop_strings::{StopStrings, Visible};
 pub use template::{ChatTemplate, Opening, Prompt};
 pub use tokenizer::{Controls, Kind, Parts, Special, SpecialIds, Vocabulary};

@@ -1,5 +1,6 @@
 //! Form: what an answer must look like, as a client may demand it.
 
+use qwire_text::{Grammar, Grammars, Refused};
 use serde_json::{Map, Value, json};
 
 use crate::fault::Fault;
@@ -46,6 +47,18 @@ impl Form {
             0 => Ok((Self::Free, String::new())),
             1 => Ok(found.remove(0)).map(|(form, name)| (form, fields.path(name))),
             _ => Err(fields.fault(found[1].1, format!("stands beside `{}`", found[0].1))),
+        }
+    }
+
+    /// The grammar of it.
+    pub fn compile(&self, grammars: &Grammars) -> Result<Grammar, Refused> {
+        match self {
+            Self::Free | Self::Object => grammars.json_object(),
+            Self::Schema(schema) => grammars.json_schema(schema),
+            Self::Regex(regex) => grammars.regex(regex),
+            // Only llama.cpp's GBNF defines with this sign.
+            Self::Grammar(text) if text.contains("::=") => grammars.gbnf(text),
+            Self::Grammar(text) => grammars.lark(text),
         }
     }
 

@@ -297,16 +297,18 @@ fn queue(
     first: usize,
 ) -> Result<Handle, Fault> {
     let Order { ids, parameters, logprobs, report, reading } = order;
-    let choice = |(at, mut choice): (usize, Choice)| {
-        choice.constraint = reading.constraint(at);
+    let most = parameters.max_tokens.unwrap_or(usize::MAX);
+    let left = most.min(service.bounds().context.saturating_sub(ids.len()));
+    let held = |mut choice: Choice| {
+        choice.constraint = reading.constraint(left);
         choice
     };
     let ends = vocabulary.end_ids().iter().copied().map(TokenId);
     let choices = Choice::several(&parameters.sampling, parameters.n);
     let request = Request {
         prompt: ids.into_iter().map(TokenId).collect(),
-        choices: choices.into_iter().enumerate().map(choice).collect(),
-        max_tokens: parameters.max_tokens.unwrap_or(usize::MAX),
+        choices: choices.into_iter().map(held).collect(),
+        max_tokens: most,
         ends: if parameters.ignore_ends { Vec::new() } else { ends.collect() },
         top_logprobs: logprobs.map_or(0, |logprobs| logprobs.top),
         report,

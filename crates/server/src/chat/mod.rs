@@ -6,6 +6,7 @@
 //!                                                               └─ whole:  an answer at once
 //! ```
 
+pub mod constraint;
 pub mod conversation;
 pub mod form;
 pub mod generation;

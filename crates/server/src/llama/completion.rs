@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::infill;
 use crate::answer::Json;
-use crate::app::{App, Model};
+use crate::app::{App, Model, aside};
 use crate::chat::stream::{self, Speaker, comment, event, text_of};
 use crate::chat::whole::{millis, whole};
-use crate::chat::{Finish, Generation, Logprobs, Order, Over, Parameters, Reading, Step};
+use crate::chat::{Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Step};
 use crate::fault::{Fault, Wire};
 use crate::fields::{Fields, wrong};
 use crate::openai::usage::chat_logprobs;
@@ -31,6 +31,7 @@ pub struct Job {
     several: bool,
     parameters: Parameters,
     logprobs: Option<Logprobs>,
+    form: (Form, String),
     tokens: bool,
     stream: bool,
 }
@@ -44,11 +45,18 @@ pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, 
 }
 
 /// The answer to a job whose fields have been read.
-pub async fn answer(app: &App, model: &Model, job: Job, fields: Fields) -> Result<Response, Fault> {
+pub async fn answer(
+    app: &Arc<App>,
+    model: &Model,
+    job: Job,
+    fields: Fields,
+) -> Result<Response, Fault> {
     let ignored = fields.finish(&app.settings)?;
     let speaker = LlamaSpeaker::of(model, &job);
     let (stream, several) = (job.stream, job.several);
-    let generation = Generation::start(app, model, job.orders(model))?;
+    let shared = app.clone();
+    let orders = aside(move || job.orders(shared.model()?)).await?;
+    let generation = Generation::start(app, model, orders)?;
     let answer = if stream {
         stream::respond(generation, speaker)
     } else {
@@ -88,6 +96,7 @@ impl Job {
             several,
             parameters,
             logprobs: top.map(|top| Logprobs { top: top as usize }),
+            form: Form::read(fields)?,
             tokens: fields.flag("return_tokens")?.unwrap_or(false),
             stream: fields.flag("stream")?.unwrap_or(false),
         };
@@ -95,8 +104,8 @@ impl Job {
         Ok(job)
     }
 
-    fn orders(self, model: &Model) -> Vec<Order> {
-        let reading = Reading::plain(model);
+    fn orders(self, model: &Model) -> Result<Vec<Order>, Fault> {
+        let reading = Reading::plain(model, &self.form.0, &self.form.1)?;
         let order = |ids| Order {
             ids,
             parameters: self.parameters.clone(),
@@ -104,7 +113,7 @@ impl Job {
             report: Report::Nothing,
             reading: reading.clone(),
         };
-        self.prompts.into_iter().map(order).collect()
+        Ok(self.prompts.into_iter().map(order).collect())
     }
 }
 

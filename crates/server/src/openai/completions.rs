@@ -13,11 +13,11 @@ use super::chat_completions::Delivery;
 use super::letterhead::Letterhead;
 use super::usage::{Listing, Usage};
 use crate::answer::Json;
-use crate::app::{App, Model};
+use crate::app::{App, Model, aside};
 use crate::chat::parameters::STOPS;
 use crate::chat::stream::{self, Speaker, comment, event, text_of};
 use crate::chat::whole::whole;
-use crate::chat::{Finish, Generation, Logprobs, Order, Over, Parameters, Reading, Step};
+use crate::chat::{Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Step};
 use crate::fault::{Fault, Wire};
 use crate::fields::{Fields, wrong};
 
@@ -32,6 +32,7 @@ pub struct CompletionRequest {
     prompts: Vec<Vec<u32>>,
     parameters: Parameters,
     logprobs: Option<Logprobs>,
+    form: (Form, String),
     echo: bool,
     delivery: Delivery,
 }
@@ -47,13 +48,19 @@ pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, 
     let ids: Vec<u32> = request.prompts.concat();
     let letterhead = Letterhead::of(model, "cmpl-", &ids, request.parameters.sampling.seed)?;
     let speaker = CompletionSpeaker::of(&letterhead, model, &request);
-    let generation = Generation::start(&app, model, request.orders(model))?;
+    let orders = orders(app.clone(), request).await?;
+    let generation = Generation::start(&app, model, orders)?;
     let answer = if delivery.stream {
         stream::respond(generation, speaker)
     } else {
         Json(speaker.whole(generation).await?).into_response()
     };
     Ok((letterhead, ignored, answer).into_response())
+}
+
+/// Compiles what the answers are held to, which takes longer than a turn of the runtime should.
+async fn orders(app: Arc<App>, request: CompletionRequest) -> Result<Vec<Order>, Fault> {
+    aside(move || request.orders(app.model()?)).await
 }
 
 impl CompletionRequest {
@@ -78,6 +85,7 @@ impl CompletionRequest {
             prompts,
             parameters,
             logprobs: Logprobs::read_completion(fields)?,
+            form: Form::read(fields)?,
             echo: fields.flag("echo")?.unwrap_or(false),
             delivery: Delivery::read(fields)?,
         };
@@ -85,12 +93,12 @@ impl CompletionRequest {
         Ok(request)
     }
 
-    fn orders(self, model: &Model) -> Vec<Order> {
+    fn orders(self, model: &Model) -> Result<Vec<Order>, Fault> {
         let report = match self.logprobs {
             Some(logprobs) if self.echo => Report::Logprobs(logprobs.top),
             _ => Report::Nothing,
         };
-        let reading = Reading::plain(model);
+        let reading = Reading::plain(model, &self.form.0, &self.form.1)?;
         let order = |ids| Order {
             ids,
             parameters: self.parameters.clone(),
@@ -98,7 +106,7 @@ impl CompletionRequest {
             report,
             reading: reading.clone(),
         };
-        self.prompts.into_iter().map(order).collect()
+        Ok(self.prompts.into_iter().map(order).collect())
     }
 }
 

@@ -15,7 +15,7 @@ use qwire_engine::toy::Toy;
 use qwire_engine::{Sampling, Service};
 use qwire_model::{Batch, Limits, PageId, Poison, Runner, TokenId};
 use qwire_server::{App, Facts, Model, Settings};
-use qwire_text::{ChatTemplate, Parts, SpecialIds, Vocabulary};
+use qwire_text::{ChatTemplate, Grammars, Parts, SpecialIds, Vocabulary};
 pub use server::{Reply, Server};
 
 /// What clients call the model.
@@ -91,6 +91,7 @@ pub fn model(runner: impl Runner + 'static) -> Model {
         version: "0",
     };
     Model {
+        grammars: Grammars::new(&vocabulary).expect("a trie"),
         name: NAME.into(),
         aliases: vec!["claude-toy".into()],
         vocabulary: Arc::new(vocabulary),

@@ -204,6 +204,11 @@ impl Dialect {
         DIALECTS.into_iter().map(Self::name)
     }
 
+    /// What begins a call of this tool besides `<tool_call>`, where anything does.
+    pub fn opener(&self, tool: &Tool) -> Option<String> {
+        self.bare_opener.map(|opener| format!("{opener}{}>", tool.name))
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name

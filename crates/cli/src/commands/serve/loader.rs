@@ -10,7 +10,7 @@ use qwire_model::Limits;
 use qwire_server::app::now;
 use qwire_server::{Facts, Model};
 use qwire_text::tools::Dialect;
-use qwire_text::{ChatTemplate, Vocabulary};
+use qwire_text::{ChatTemplate, Grammars, Vocabulary};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
@@ -92,6 +92,7 @@ impl Loader {
             template_source: source,
             template,
             sampling: sampling(metadata),
+            grammars: Grammars::new(&vocabulary)?,
             vocabulary: Arc::new(vocabulary),
             facts,
             service: service.map_err(|error| Failure::new(format!("the engine: {error}")))?,

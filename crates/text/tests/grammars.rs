@@ -1,0 +1,384 @@
+//! Grammars: 300 schemas of the real world with their instances, over the full vocabulary.
+//!
+//! Skipped, and said so, where the data is absent; the crate's unit tests need no data.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use qwire_gguf::File;
+use qwire_text::{Controls, Grammar, Grammars, Refused, Special, Vocabulary};
+use serde_json::{Value, json};
+
+/// Valid instances that are refused: their properties come neither in the schema's order nor with
+/// the required ones first.
+const OTHER_ORDERS: [&str; 2] =
+    ["JsonSchemaStore---libman.json", "Kubernetes---kb_1150_Normalized.json"];
+
+static QWEN: LazyLock<Option<(Vocabulary, Grammars)>> = LazyLock::new(|| {
+    let path = data("qwen2-vocab/ggml-vocab-qwen2.gguf")?;
+    let file = File::open(&path).expect("a GGUF file");
+    let vocabulary = Vocabulary::from_gguf(file.metadata()).expect("a vocabulary");
+    let start = Instant::now();
+    let grammars = Grammars::new(&vocabulary).expect("an end token");
+    eprintln!("prepared {} tokens in {:?}", vocabulary.len(), start.elapsed());
+    Some((vocabulary, grammars))
+});
+
+fn data(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: {name} is not beside the repository");
+    None
+}
+
+fn schemas() -> Option<Vec<Value>> {
+    let text = std::fs::read_to_string(data("json-schemas/schemas.json")?).expect("readable");
+    Some(serde_json::from_str(&text).expect("a list"))
+}
+
+fn allows(words: &[u32], token: u32) -> bool {
+    words[token as usize / 32] >> (token % 32) & 1 == 1
+}
+
+/// Whether the text is accepted to its end; the time of each mask goes to `took`.
+fn accepts(
+    vocabulary: &Vocabulary,
+    mut grammar: Grammar,
+    text: &str,
+    took: &mut Vec<Duration>,
+) -> Result<(), String> {
+    let mut words = vec![0; vocabulary.len().div_ceil(32)];
+    let ids = vocabulary.encode(text, Special::AsText);
+    for (at, id) in ids.iter().enumerate() {
+        let start = Instant::now();
+        grammar.mask(&mut words, usize::MAX)?;
+        took.push(start.elapsed());
+        if !allows(&words, *id) {
+            let before = vocabulary.decode(&ids[at.saturating_sub(9)..at], Controls::Show);
+            return Err(format!(
+                "{:?} after {before:?}",
+                vocabulary.decode(&[*id], Controls::Show)
+            ));
+        }
+        grammar.accept(*id)?;
+    }
+    if grammar.may_end() { Ok(()) } else { Err("unfinished".into()) }
+}
+
+fn percentile(took: &mut [Duration], share: f64) -> Duration {
+    took.sort_unstable();
+    took[((took.len() - 1) as f64 * share) as usize]
+}
+
+/// Tokens drawn under the mask until the answer ends or `budget` are drawn.
+fn drawn(
+    vocabulary: &Vocabulary,
+    mut grammar: Grammar,
+    budget: usize,
+    mut draw: impl FnMut(&[u32]) -> u32,
+) -> Result<Option<Vec<u32>>, String> {
+    let mut words = vec![0; vocabulary.len().div_ceil(32)];
+    let mut answer = Vec::new();
+    for left in (1..=budget).rev() {
+        grammar.mask(&mut words, left)?;
+        let token = draw(&words);
+        if vocabulary.is_end(token) {
+            assert!(grammar.may_end());
+            return Ok(Some(answer));
+        }
+        grammar.accept(token)?;
+        answer.push(token);
+    }
+    Ok(None)
+}
+
+/// The `number`-th allowed token, going round.
+fn nth(words: &[u32], number: u64) -> u32 {
+    let count: u64 = words.iter().map(|word| u64::from(word.count_ones())).sum();
+    let mut skip = number % count;
+    for (at, word) in words.iter().enumerate() {
+        let ones = u64::from(word.count_ones());
+        if skip < ones {
+            let bit = (0..32).filter(|bit| word >> bit & 1 == 1).nth(skip as usize).unwrap();
+            return at as u32 * 32 + bit;
+        }
+        skip -= ones;
+    }
+    unreachable!()
+}
+
+fn lot(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e3779b97f4a7c15);
+    let mut z = *seed;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d049bb133111eb);
+    z ^ (z >> 31)
+}
+
+/// The schema, its instances, and the words in which both are written.
+#[test]
+fn instances_are_told_apart() {
+    let (Some((vocabulary, grammars)), Some(schemas)) = (&*QWEN, schemas()) else { return };
+    let (mut refused, mut masks, mut compiling) = (0, Vec::new(), Vec::new());
+    for row in &schemas {
+        let name = row["name"].as_str().unwrap();
+        let start = Instant::now();
+        let grammar = match grammars.json_schema(&row["schema"]) {
+            Ok(grammar) => grammar,
+            Err(why) => {
+                refused += 1;
+                let keyword = why.keyword.expect("a refusal names its keyword");
+                eprintln!("refused for `{keyword}`: {name}: {}", why.message);
+                assert!(row["schema"].to_string().contains(&format!("\"{keyword}\"")), "{name}");
+                continue;
+            }
+        };
+        compiling.push(start.elapsed());
+        for test in row["tests"].as_array().unwrap() {
+            let valid = test["valid"] == json!(true);
+            for text in written(&test["data"]) {
+                let found = accepts(vocabulary, grammar.clone(), &text, &mut masks);
+                if valid && found.is_err() && OTHER_ORDERS.contains(&name) {
+                    continue;
+                }
+                assert_eq!(found.is_ok(), valid, "{name}: {found:?} {text}");
+            }
+        }
+    }
+    assert!(refused * 10 <= schemas.len(), "{refused} of {} refused", schemas.len());
+    for (what, took) in [("compiling", &mut compiling), ("a mask", &mut masks)] {
+        let (half, most) = (percentile(took, 0.5), percentile(took, 0.99));
+        eprintln!("{what}: p50 {half:?}, p99 {most:?} of {}", took.len());
+    }
+    assert!(percentile(&mut masks, 0.5) < Duration::from_millis(1));
+}
+
+/// As programs write it, as Python does, and over lines with two spaces of indentation.
+fn written(value: &Value) -> [String; 3] {
+    let mut spaced = String::new();
+    spell(value, &mut spaced);
+    [value.to_string(), spaced, serde_json::to_string_pretty(value).unwrap()]
+}
+
+fn spell(value: &Value, text: &mut String) {
+    let mut comma = "";
+    match value {
+        Value::Object(parts) => {
+            text.push('{');
+            for (name, part) in parts {
+                write!(text, "{comma}{}: ", json!(name)).unwrap();
+                spell(part, text);
+                comma = ", ";
+            }
+            text.push('}');
+        }
+        Value::Array(parts) => {
+            text.push('[');
+            for part in parts {
+                text.push_str(comma);
+                spell(part, text);
+                comma = ", ";
+            }
+            text.push(']');
+        }
+        _ => write!(text, "{value}").unwrap(),
+    }
+}
+
+/// Under logits that are the same noise everywhere, and under the same logits at every step.
+#[test]
+fn answers_end_and_validate() {
+    const BUDGET: usize = 512;
+    let (Some((vocabulary, grammars)), Some(schemas)) = (&*QWEN, schemas()) else { return };
+    let mut seed = 7;
+    let mut ranks = Vec::new();
+    ranks.resize_with(vocabulary.len(), || lot(&mut seed));
+    let (mut all, mut ended, mut answers) = (0, 0, String::new());
+    for (at, row) in schemas.iter().enumerate() {
+        let Ok(grammar) = grammars.json_schema(&row["schema"]) else { continue };
+        for constant in [false, true].into_iter().take(if at % 20 == 0 { 2 } else { 1 }) {
+            let draw = |words: &[u32]| {
+                if !constant {
+                    return nth(words, lot(&mut seed));
+                }
+                let tokens = (0..vocabulary.len() as u32).filter(|token| allows(words, *token));
+                tokens.max_by_key(|token| ranks[*token as usize]).expect("a token")
+            };
+            all += 1;
+            let answer = drawn(vocabulary, grammar.clone(), BUDGET, draw);
+            let Some(answer) = answer.unwrap_or_else(|why| panic!("{}: {why}", row["name"])) else {
+                eprintln!("{} goes on", row["name"]);
+                continue;
+            };
+            ended += 1;
+            let text = vocabulary.decode(&answer, Controls::Show);
+            writeln!(answers, "{}", json!([row["name"], row["schema"], text])).unwrap();
+        }
+    }
+    eprintln!("{ended} of {all} answers end within {BUDGET} tokens");
+    assert!(ended * 100 >= all * 95, "{ended} of {all}");
+    validate(&answers);
+}
+
+/// Has Python judge the answers, where its validator is at hand.
+fn validate(answers: &str) {
+    const JUDGE: &str = "import json, sys\n\
+        try: from jsonschema import validators, Draft202012Validator as default\n\
+        except ImportError: sys.exit(print('skipped: no jsonschema in Python'))\n\
+        getattr(sys, 'set_int_max_str_digits', id)(0)\n\
+        for name, schema, text in map(json.loads, sys.stdin):\n\
+        \x20judge = validators.validator_for(schema, default)(schema)\n\
+        \x20for error in judge.iter_errors(json.loads(text)):\n\
+        \x20 sys.exit(f'{name}: {error.message[:200]}')\n";
+    let python = Command::new("python3").args(["-c", JUDGE]).stdin(Stdio::piped()).spawn();
+    let Ok(mut python) = python else {
+        eprintln!("skipped: no Python");
+        return;
+    };
+    // One that goes at once, having nothing to judge with, leaves the rest unread.
+    let _ = python.stdin.take().expect("piped").write_all(answers.as_bytes());
+    assert!(python.wait().expect("an end").success());
+}
+
+#[track_caller]
+fn check(found: Result<Grammar, Refused>, expected: &str) {
+    match (found, expected) {
+        (Ok(_), "") => {}
+        (Ok(_), _) => panic!("accepted; expected: {expected}"),
+        (Err(why), _) => {
+            assert!(!expected.is_empty() && why.message.contains(expected), "{why}");
+            assert!(!why.message.contains('\n') && why.message.len() < 600, "{why}");
+        }
+    }
+}
+
+#[test]
+fn hostile_grammars_are_refused_in_time() {
+    let Some((_, grammars)) = &*QWEN else { return };
+    let start = Instant::now();
+    let schemas = [
+        (r##"{"$ref": "#"}"##, "nothing matches"),
+        (r##"{"$ref": "#/a", "a": {"$ref": "#/b"}, "b": {"$ref": "#/a"}}"##, "nothing matches"),
+        (r#"{"$ref": "https://example.com/x.json"}"#, "`$ref`"),
+        (r##"{"allOf": [{"$ref": "#"}, {"properties": {"a": {"$ref": "#"}}}]}"##, "`$ref`"),
+        (r#"{"type": "string", "minLength": 1000000, "maxLength": 2000000}"#, ""),
+        (r#"{"minItems": 1000000, "items": {"pattern": "^(a|b){1000}$"}}"#, ""),
+        (r#"{"pattern": "^(?=a)b"}"#, "`pattern` at #/pattern"),
+        (r#"{"items": {"uniqueItems": true}}"#, "`uniqueItems` at #/items/uniqueItems"),
+        (r#"{"contains": {}}"#, "`contains`"),
+        (r#"{"format": "json-pointer"}"#, "`format`"),
+        (r#"{"format": "int32"}"#, ""),
+        (r#"{"type": "any"}"#, "`type`"),
+        (r#"{"type": "integer", "multipleOf": 0}"#, "`multipleOf`"),
+        (r#"{"x-guidance": {"lenient": true}, "not": {"type": "integer"}}"#, "`not`"),
+        ("false", "# is false"),
+        ("3", "accepted: an object"),
+    ];
+    for (schema, expected) in schemas {
+        check(grammars.json_schema(&serde_json::from_str(schema).unwrap()), expected);
+    }
+    let deep = (0..500).fold(json!({}), |inner, _| json!({ "items": inner }));
+    check(grammars.json_schema(&deep), "nested deeper");
+    check(grammars.regex(&("(".repeat(20000) + &")".repeat(20000))), "nest deeper than 100");
+    check(grammars.regex("((a{1000}){1000}){1000}"), "");
+    check(grammars.regex("("), "unclosed group");
+    check(grammars.regex(&"a".repeat(100_000)), "100000 bytes");
+    check(grammars.lark("start: start"), "nothing matches");
+    check(grammars.lark("start: <|im_end|>"), "fails on it");
+    check(grammars.lark(&format!("start: {}\"a\"{}", "(".repeat(95), ")".repeat(95))), "deeply");
+    check(grammars.gbnf("root ::= item{100000,} \nitem ::= [a-c]\n"), "");
+    check(grammars.gbnf("root ::= [z-a]"), "line 1");
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+}
+
+#[test]
+fn grammars_begin_where_they_are_told() {
+    fn travels<T: Send + Sync>(_: &T) {}
+    let Some((vocabulary, grammars)) = &*QWEN else { return };
+    let follow =
+        |grammar: &Grammar, text: &str| accepts(vocabulary, grammar.clone(), text, &mut Vec::new());
+    travels(grammars);
+    let thinking = grammars.json_object().unwrap().after("</think>");
+    assert_eq!(follow(&thinking, "so { </thin k> </think>\n\n{\"a\": [1, 2]}"), Ok(()));
+    travels(&thinking);
+    assert_eq!(follow(&thinking, "</think>{}"), Ok(()));
+    assert!(follow(&thinking, "</think>\n\nNo").is_err());
+    assert!(follow(&thinking, "only thoughts").is_err());
+    let call = r#"start: "<function=list>\n" /[a-z]+/ "</function>""#;
+    let tools = grammars.lark(call).unwrap().triggered(&["<function="]);
+    assert!(tools.is_free());
+    let text = "Text <func\n<function=list>\nabc</function> and <function=list>\nx</function> done";
+    assert_eq!(follow(&tools, text), Ok(()));
+    assert!(follow(&tools, "<function=lost>").is_err());
+    assert!(follow(&tools, "<function=list>\nabc").is_err());
+    let mut words = vec![0; vocabulary.len().div_ceil(32)];
+    let mut object = grammars.json_object().unwrap();
+    object.mask(&mut words, 1).unwrap();
+    assert!(words.iter().any(|word| *word != 0) && !object.may_end());
+    for id in vocabulary.encode("{\"a\": \"}\"}", Special::AsText) {
+        assert!(!object.is_over());
+        object.accept(id).unwrap();
+    }
+    object.mask(&mut words, usize::MAX).unwrap();
+    assert!(object.is_over() && object.may_end());
+    let ends = (0..vocabulary.len() as u32).filter(|token| allows(&words, *token));
+    assert_eq!(ends.collect::<Vec<_>>(), vocabulary.end_ids());
+}
+
+/// A schema with a keyword moved from elsewhere, in a place that the numbers choose.
+fn mutated(schemas: &[Value], from: usize, into: usize, place: u64) -> Value {
+    let mut schema = schemas[into % schemas.len()]["schema"].clone();
+    let source = &schemas[from % schemas.len()]["schema"];
+    let mut here = &mut schema;
+    let mut place = place;
+    while let Value::Object(parts) = here {
+        let Some(count) = std::num::NonZeroU64::new(parts.len() as u64) else { break };
+        let name = parts.keys().nth((place % count) as usize).unwrap().clone();
+        place /= 3;
+        if place.is_multiple_of(4) {
+            parts.insert(name, source.clone());
+            break;
+        }
+        here = parts.get_mut(&name).unwrap();
+    }
+    schema
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 40,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn nothing_panics(
+        (from, into, place) in any::<(usize, usize, u64)>(),
+        text in concat!(
+            "(root ::= |start: |[a-c]: )?",
+            r#"([a-c()|*+?.^$/"{}0-9,\[\]\\\n -]|<\||::=|%json){0,40}"#,
+        ),
+    ) {
+        let Some((vocabulary, grammars)) = &*QWEN else { return Ok(()) };
+        let Some(schemas) = schemas() else { return Ok(()) };
+        let schema = mutated(&schemas, from, into, place);
+        let all = [
+            grammars.json_schema(&schema),
+            grammars.regex(&text),
+            grammars.lark(&text),
+            grammars.gbnf(&text),
+        ];
+        let mut seed = place;
+        for grammar in all.into_iter().flatten() {
+            // A grammar may be too complex for a mask, which is an error and no more.
+            let _ = drawn(vocabulary, grammar, 20, |words| nth(words, lot(&mut seed)));
+        }
+    }
+}
