@@ -31,6 +31,8 @@ pub struct Tally {
     pub connections: AtomicUsize,
     /// Requests whose answers are not over.
     pub requests: AtomicUsize,
+    /// Bytes of bodies that are being read or worked on.
+    pub bodies: AtomicUsize,
     /// Answers so far, by the first digit of their status.
     pub answers: [AtomicU64; 6],
     /// Requests that ended in a panic.

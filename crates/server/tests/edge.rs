@@ -222,6 +222,27 @@ fn a_body_is_json_and_not_too_large() {
 }
 
 #[test]
+fn large_bodies_share_a_limit() {
+    let (server, app) = server(Settings { body_limit: 1000, ..Settings::default() });
+    let bodies = || app.tally.bodies.load(Ordering::Relaxed);
+    let begin = || {
+        let mut socket = server.connect();
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+        write!(socket, "{head}Content-Length: 1000\r\n\r\n{}", "x".repeat(900)).unwrap();
+        socket
+    };
+    let mut sockets: Vec<_> = (0..4).map(|_| begin()).collect();
+    soon("four bodies", || bodies() == 3600);
+    read_until(&mut begin(), "HTTP/1.1 503 ");
+    soon("its end", || bodies() == 3600);
+    let mut last = sockets.pop().unwrap();
+    last.write_all(&[b'x'; 100]).unwrap();
+    read_until(&mut last, "HTTP/1.1 200 ");
+    drop(sockets);
+    soon("quiet", || bodies() == 0);
+}
+
+#[test]
 fn pages_ask_only_from_origins_that_are_named() {
     let preflight = "Origin: http://a.example\r\nAccess-Control-Request-Method: POST\r\n";
     let origin = "Origin: http://a.example\r\n";

@@ -186,3 +186,18 @@ fn connections_that_wait_cost_little() {
     drop(sockets);
     server.end();
 }
+
+#[test]
+fn a_thousand_clients_come_again_and_again() {
+    const COUNT: usize = 1000;
+    let name = "a_thousand_clients_come_again_and_again";
+    let Some(server) = Apart::start(name, COUNT as u64 + 50) else { return };
+    let sockets: Vec<_> = (0..COUNT).map(|_| server.connect()).collect();
+    std::thread::scope(|scope| {
+        for some in sockets.chunks(COUNT / 20) {
+            scope.spawn(|| (0..5).for_each(|_| some.iter().for_each(Apart::ask)));
+        }
+    });
+    drop(sockets);
+    server.end();
+}

@@ -12,12 +12,10 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
-use tokio::time::timeout;
 
-use super::host;
-use crate::app::{App, Settings};
+use super::{body, host};
+use crate::app::App;
 use crate::fault::Fault;
 
 /// The longest target of a request.
@@ -66,11 +64,15 @@ pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) ->
     let typed =
         if has_body && head.method == Method::POST { check_type(&head.headers) } else { Ok(()) };
     let whole = match typed {
-        Ok(()) if has_body => whole(&head.headers, body, &app.settings).await,
-        typed => typed.map(|()| Vec::new()),
+        Ok(()) if has_body => body::whole(&head.headers, body, &app).await.map(Some),
+        typed => typed.map(|()| None),
     };
     match whole {
-        Ok(bytes) => next.run(Request::from_parts(head, Body::from(bytes))).await,
+        Ok(whole) => {
+            let (bytes, _held) = whole.unzip();
+            let body = bytes.map_or_else(Body::empty, Body::from);
+            next.run(Request::from_parts(head, body)).await
+        }
         Err(fault) => {
             // The rest of the body may still come.
             let mut response = fault.into_response();
@@ -118,34 +120,4 @@ fn check_type(headers: &HeaderMap) -> Result<(), Fault> {
     let found = if found.is_empty() { "missing" } else { super::short(found) };
     let message = format!("`Content-Type` is {found}: accepted is application/json");
     Err(Fault::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
-}
-
-/// Reads a body to its end.
-async fn whole(headers: &HeaderMap, mut body: Body, settings: &Settings) -> Result<Vec<u8>, Fault> {
-    let (limit, time) = (settings.body_limit, settings.times.body);
-    let too_large = || {
-        let message = format!("the body is too large: accepted are {limit} bytes");
-        Fault::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-    };
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: u64| length > limit as u64) {
-        return Err(too_large());
-    }
-    let read = async {
-        let mut bytes = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let broken = |_| Fault::request("the body broke off or is not framed as HTTP has it");
-            if let Ok(data) = frame.map_err(broken)?.into_data() {
-                if bytes.len() + data.len() > limit {
-                    return Err(too_large());
-                }
-                bytes.extend_from_slice(&data);
-            }
-        }
-        Ok(bytes)
-    };
-    timeout(time, read).await.unwrap_or_else(|_| {
-        let message = format!("the body was not here after {} s", time.as_secs_f64());
-        Err(Fault::new(StatusCode::REQUEST_TIMEOUT, message))
-    })
 }

@@ -10,6 +10,7 @@
 mod account;
 mod admission;
 mod answer;
+mod body;
 mod connection;
 mod cors;
 mod gate;

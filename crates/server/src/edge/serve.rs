@@ -29,7 +29,7 @@ const CONNECTIONS: usize = 16_384;
 /// Before another try where there is no room for a connection.
 const BREATH: Duration = Duration::from_millis(100);
 /// For last words when time is up.
-const MOMENT: Duration = Duration::from_millis(800);
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// How a server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
