@@ -8,9 +8,9 @@ use qwire_engine::{Health, Sampling, Service};
 use qwire_text::tools::Dialect;
 use qwire_text::{ChatTemplate, Grammars, Vocabulary};
 
+use crate::admin::sums::Sums;
 use crate::fault::Fault;
 use crate::responses::kept::Kept;
-use crate::sums::Sums;
 
 /// What the endpoints share.
 pub struct App {

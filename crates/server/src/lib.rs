@@ -22,7 +22,6 @@ pub mod fields;
 pub mod llama;
 pub mod openai;
 pub mod responses;
-pub mod sums;
 
 use std::sync::Arc;
 

@@ -4,11 +4,11 @@ mod client;
 mod toy;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{get, post};
 use qwire_engine::{Choice, Request, Sampling, TokenId};
-use qwire_server::{App, Settings};
+use qwire_server::{App, Settings, Stage};
 use serde_json::{Value, json};
 
 #[test]
@@ -28,6 +28,11 @@ fn health_through_a_server_s_life() {
         let answer = post(&app, "/v1/embeddings", &json!({ "input": [0] }));
         assert_eq!(answer.fault().0, status);
         assert!(!answer.text.contains("provoked"), "{}", answer.text);
+    }
+    // The engine shows its health at the end of a turn, which comes after the answer.
+    let patience = Instant::now() + Duration::from_secs(10);
+    while app.stage() != Stage::Broken && Instant::now() < patience {
+        std::thread::yield_now();
     }
     check(&app, 500, 503);
     let app = toy::app(Settings::default());
@@ -59,13 +64,10 @@ fn text_to_tokens_and_back() {
         })
     };
     check(json!({ "prompt": "!!" }), vllm(json!([0, 0]), Value::Null));
-    let prompt = "<|im_start|>user\n!<|im_end|>\n";
+    let prompt = "<|im_start|>user\n!<|im_end|>\n<|im_start|>assistant\n";
     let expected = post(&app, "/tokenize", &json!({ "prompt": prompt, "return_token_strs": true }));
-    let chat = json!({
-        "messages": [{ "role": "user", "content": "!" }], "add_generation_prompt": false,
-        "return_token_strs": true,
-    });
-    check(chat, expected.ok());
+    let messages = json!([{ "role": "user", "content": "!" }]);
+    check(json!({ "messages": messages, "return_token_strs": true }), expected.ok());
     assert_eq!(expected.ok()["token_strs"][0], "<|im_start|>");
 }
 
@@ -160,6 +162,9 @@ fn the_cache_says_what_it_holds_and_why_a_prompt_misses() {
         "cached": &text[100..116],
     });
     assert_eq!(explain(&json!(other)), expected);
+
+    let salted = json!({ "prompt": text, "cache_salt": "s" });
+    assert_eq!(post(&app, "/v1/cache/explain", &salted).ok()["reason"], "unknown");
 
     let listing = get(&app, "/v1/cache").ok();
     assert_eq!(listing["page_tokens"], 64);

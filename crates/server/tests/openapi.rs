@@ -8,9 +8,14 @@ use std::collections::BTreeSet;
 use client::description::{DESCRIPTION, fits, names, path_of, resolved};
 use client::{get, post, send};
 use qwire_server::admin::{cache, tokenize};
+use qwire_server::anthropic::messages::MessagesRequest;
 use qwire_server::fields::Fields;
+use qwire_server::llama::completion::Job;
+use qwire_server::openai::chat_completions::ChatRequest;
+use qwire_server::openai::completions::CompletionRequest;
 use qwire_server::openai::embeddings;
-use qwire_server::{Fault, Settings, routes};
+use qwire_server::responses::create::ResponseRequest;
+use qwire_server::{App, Fault, Settings, routes};
 use serde_json::{Value, json};
 
 #[test]
@@ -36,37 +41,81 @@ fn every_endpoint_is_described_and_nothing_else() {
 }
 
 /// Reads a body, and says nothing of what it has read.
-type Read = fn(&mut Fields) -> Result<(), Fault>;
+type Read = fn(&mut Fields, &App) -> Result<(), Fault>;
+
+/// What reads the body of each path, and the least that it accepts.
+fn readers() -> Vec<(&'static str, Read, Vec<Value>)> {
+    let messages = || json!({ "messages": [{ "role": "user", "content": "" }] });
+    let prompt = || json!({ "prompt": "a" });
+    vec![
+        (
+            "/v1/chat/completions",
+            |f, app| f.text("model").and(ChatRequest::read(f, app.model()?).map(drop)),
+            vec![messages()],
+        ),
+        (
+            "/v1/completions",
+            |f, app| f.text("model").and(CompletionRequest::read(f, app.model()?).map(drop)),
+            vec![prompt()],
+        ),
+        (
+            "/v1/responses",
+            |f, app| f.text("model").and(ResponseRequest::read(f, app.model()?, app).map(drop)),
+            vec![json!({ "input": "a" })],
+        ),
+        (
+            "/v1/messages/count_tokens",
+            |f, app| f.text("model").and(MessagesRequest::read(f, app.model()?).map(drop)),
+            vec![messages()],
+        ),
+        ("/completion", |f, app| Job::read(f, app.model()?).map(drop), vec![prompt()]),
+        (
+            "/v1/embeddings",
+            |f, _| embeddings::Ask::read(f).map(drop),
+            vec![json!({ "input": "a" })],
+        ),
+        (
+            "/tokenize",
+            |f, _| tokenize::Ask::read(f).map(drop),
+            vec![json!({ "content": "a" }), prompt(), messages()],
+        ),
+        ("/detokenize", |f, _| tokenize::Tokens::read(f).map(drop), vec![json!({ "tokens": [] })]),
+        ("/apply-template", |f, _| tokenize::Chat::read(f).map(drop), vec![messages()]),
+        ("/v1/cache/explain", |f, _| cache::Ask::read(f).map(drop), vec![prompt(), messages()]),
+    ]
+}
+
+fn body_of(path: &str) -> &'static Value {
+    let content = &path_of(path).unwrap()["post"]["requestBody"]["content"];
+    &content["application/json"]["schema"]
+}
 
 #[test]
 fn every_field_that_is_read_is_described_and_nothing_else() {
-    let rows: [(&str, Read, Value); 5] = [
-        ("/v1/embeddings", |f| embeddings::Ask::read(f).map(drop), json!({ "input": "a" })),
-        ("/tokenize", |f| tokenize::Ask::read(f).map(drop), json!({ "content": "a" })),
-        ("/detokenize", |f| tokenize::Tokens::read(f).map(drop), json!({ "tokens": [] })),
-        (
-            "/apply-template",
-            |f| tokenize::Chat::read(f).map(drop),
-            json!({ "messages": [{ "role": "user", "content": "" }] }),
-        ),
-        ("/v1/cache/explain", |f| cache::Ask::read(f).map(drop), json!({ "prompt": "a" })),
-    ];
-    for (path, read, least) in rows {
-        let content = &path_of(path).unwrap()["post"]["requestBody"]["content"];
-        let schema = &content["application/json"]["schema"];
+    let app = toy::app(Settings::default());
+    for (path, read, bodies) in readers() {
+        let schema = body_of(path);
         let of = |body: &Value| Fields::of_body(body.to_string().as_bytes()).unwrap();
         let (described, required) = names(schema);
-        let mut fields = of(&least);
-        read(&mut fields).unwrap_or_else(|fault| panic!("{path}: {fault}"));
-        assert_eq!(fields.asked().iter().copied().collect::<BTreeSet<_>>(), described, "{path}");
-        for name in required {
-            let mut less = least.clone();
-            less.as_object_mut().unwrap().remove(name);
-            assert!(read(&mut of(&less)).is_err(), "{path} without {name}");
-            assert!(fits(schema, &less).is_err(), "{path} without {name}");
+        let mut asked = BTreeSet::new();
+        for least in bodies {
+            let mut fields = of(&least);
+            read(&mut fields, &app).unwrap_or_else(|fault| panic!("{path}: {fault}"));
+            asked.extend(fields.asked().iter().copied());
+            for name in &required {
+                let mut less = least.clone();
+                less.as_object_mut().unwrap().remove(*name);
+                assert!(read(&mut of(&less), &app).is_err(), "{path} without {name}");
+                assert!(fits(schema, &less).is_err(), "{path} without {name}");
+            }
+            fits(schema, &least).unwrap_or_else(|why| panic!("{path}: {why}"));
         }
-        fits(schema, &least).unwrap_or_else(|why| panic!("{path}: {why}"));
+        let more: Vec<_> = described.symmetric_difference(&asked).collect();
+        assert!(more.is_empty(), "{path}: {more:?} are either read or described");
     }
+    let same = |one: &str, other: &str| assert_eq!(names(body_of(one)).0, names(body_of(other)).0);
+    same("/v1/messages", "/v1/messages/count_tokens");
+    same("/completions", "/completion");
 }
 
 #[test]

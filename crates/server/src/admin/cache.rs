@@ -1,19 +1,19 @@
 //! Cache: which prefixes are kept, why a prompt would miss, and a way to forget.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use qwire_engine::pages::PAGE;
 use qwire_engine::{Cached, Explanation, Miss, Salt, Scheduler, Service, TokenId};
 use qwire_text::{Controls, Special};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 use crate::answer::Json;
 use crate::app::{App, Model, aside};
-use crate::chat::{Conversation, prompt};
+use crate::chat::{Conversation, parameters, prompt};
 use crate::fault::Fault;
 use crate::fields::{Fields, ids, text};
 
@@ -21,13 +21,6 @@ use crate::fields::{Fields, ids, text};
 const MOST_PREFIXES: usize = 100;
 /// Tokens that are shown before and after a fork.
 const AROUND: usize = 16;
-
-/// Whose prefixes may be seen: those of the key that asks.
-type Tenant = Option<Extension<Salt>>;
-
-fn salt(tenant: Tenant) -> Salt {
-    tenant.map_or(Salt::default(), |Extension(salt)| salt)
-}
 
 /// Asks the engine between two of its turns.
 fn ask<T: Send + 'static>(
@@ -37,13 +30,12 @@ fn ask<T: Send + 'static>(
     service.ask(question).ok_or_else(Fault::draining)
 }
 
-/// `GET /v1/cache`: the longest prefixes of whoever asks, and the measures of the whole.
-pub async fn listing(State(app): State<Arc<App>>, tenant: Tenant) -> Result<Json<Value>, Fault> {
-    let salt = salt(tenant);
+/// `GET /v1/cache`: the longest prefixes without a salt, and the measures of the whole.
+pub async fn listing(State(app): State<Arc<App>>) -> Result<Json<Value>, Fault> {
     let found = aside(move || {
         let service = &app.model()?.service;
-        ask(service, move |scheduler, now| {
-            (scheduler.stats(), scheduler.cache(Some(salt), MOST_PREFIXES, now))
+        ask(service, |scheduler, now| {
+            (scheduler.stats(), scheduler.cache(Some(Salt::default()), MOST_PREFIXES, now))
         })
     });
     let (stats, listing) = found.await?;
@@ -76,47 +68,59 @@ pub async fn listing(State(app): State<Arc<App>>, tenant: Tenant) -> Result<Json
 /// A prompt that is looked up.
 pub struct Ask {
     model: Option<String>,
-    prompt: Option<Value>,
-    chat: Option<Conversation>,
+    source: Source,
+    /// Whose prefixes: nobody hears of those that need another salt.
+    salt: Salt,
+}
+
+enum Source {
+    Prompt(Value),
+    Chat(Conversation),
 }
 
 impl Ask {
     /// Reads a body.
     pub fn read(fields: &mut Fields) -> Result<Self, Fault> {
         let model = fields.text("model")?;
+        let salt = parameters::salt(fields)?;
         let prompt = fields.take("prompt");
         let chat = fields.has("messages").then(|| Conversation::read(fields)).transpose()?;
-        if prompt.is_some() == chat.is_some() {
-            let message = "one of `prompt` and `messages` is required";
-            return Err(Fault { param: Some("prompt".into()), ..Fault::request(message) });
-        }
-        Ok(Self { model, prompt, chat })
+        let source = match (prompt, chat) {
+            (Some(prompt), None) => Source::Prompt(prompt),
+            (None, Some(chat)) => Source::Chat(chat),
+            _ => {
+                let message = "one of `prompt` and `messages` is required";
+                return Err(Fault { param: Some("prompt".into()), ..Fault::request(message) });
+            }
+        };
+        Ok(Self { model, source, salt })
     }
 
     fn tokens(self, model: &Model) -> Result<Vec<TokenId>, Fault> {
-        let tokens = |ids: Vec<u32>| ids.into_iter().map(TokenId).collect();
-        let encode = |text: &str| tokens(model.vocabulary.encode_prompt(text, Special::Parse));
-        match (self.prompt, self.chat) {
-            (Some(Value::Array(items)), _) => ids(&items, "prompt", model.service.bounds().vocab),
-            (Some(prompt), _) => text(prompt, "prompt").map(|text| encode(&text)),
-            (None, Some(chat)) => Ok(tokens(prompt::of(&chat, model)?.ids)),
-            (None, None) => Ok(Vec::new()),
-        }
+        let ids = match self.source {
+            Source::Prompt(Value::Array(items)) => {
+                return ids(&items, "prompt", model.service.bounds().vocab);
+            }
+            Source::Prompt(prompt) => {
+                model.vocabulary.encode_prompt(&text(prompt, "prompt")?, Special::Parse)
+            }
+            Source::Chat(chat) => prompt::of(&chat, model)?.ids,
+        };
+        Ok(ids.into_iter().map(TokenId).collect())
     }
 }
 
 /// `POST /v1/cache/explain`
 pub async fn explain(
     State(app): State<Arc<App>>,
-    tenant: Tenant,
     body: Bytes,
 ) -> Result<impl IntoResponse + use<>, Fault> {
     let mut fields = Fields::of_body(&body)?;
     let question = Ask::read(&mut fields)?;
     let ignored = fields.finish(&app.settings)?;
-    let salt = salt(tenant);
     let answer = aside(move || {
         let model = app.model_named(question.model.as_deref())?;
+        let salt = question.salt;
         let tokens = question.tokens(model)?;
         let asked = tokens.clone();
         let found = ask(&model.service, move |scheduler, _| scheduler.explain(salt, &asked))?;

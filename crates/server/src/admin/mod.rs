@@ -6,6 +6,7 @@ pub mod health;
 pub mod metrics;
 pub mod openapi;
 pub mod props;
+pub mod sums;
 pub mod tokenize;
 
 use axum::routing::{get, post};

@@ -47,7 +47,7 @@ impl Parameters {
     pub fn read(fields: &mut Fields, model: &Model, stops: usize) -> Result<Self, Fault> {
         let sampling = sampling(fields, &model.sampling, &model.vocabulary)?;
         let n = fields.count("n", 1..=CHOICES)?.unwrap_or(1) as usize;
-        let salt = fields.text("cache_salt")?.map_or(Salt::default(), |salt| salt_of(&salt));
+        let salt = salt(fields)?;
         Ok(Self {
             sampling,
             n,
@@ -169,10 +169,11 @@ fn class(fields: &mut Fields) -> Result<Class, Fault> {
     })
 }
 
-/// A number for a text that only its owner knows.
-fn salt_of(text: &str) -> Salt {
+/// Whose prefixes may be read: a number for a text that only its owner knows.
+pub fn salt(fields: &mut Fields) -> Result<Salt, Fault> {
+    let Some(text) = fields.text("cache_salt")? else { return Ok(Salt::default()) };
     let digest = Sha256::digest(text.as_bytes());
-    Salt(u128::from_le_bytes(digest[..16].try_into().expect("16 of 32 bytes")))
+    Ok(Salt(u128::from_le_bytes(digest[..16].try_into().expect("16 of 32 bytes"))))
 }
 
 /// A seed that nobody chose. It fits a JavaScript number, so that it can be sent back.

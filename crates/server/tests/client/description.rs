@@ -58,10 +58,13 @@ pub fn names(schema: &'static Value) -> (BTreeSet<&'static str>, BTreeSet<&'stat
     let properties = schema["properties"].as_object().into_iter().flat_map(Map::keys);
     let mut found: (BTreeSet<_>, BTreeSet<_>) =
         (properties.map(String::as_str).collect(), texts(&schema["required"]).collect());
-    for part in schema["allOf"].as_array().into_iter().flatten() {
-        let (properties, required) = names(part);
-        found.0.extend(properties);
-        found.1.extend(required);
+    for name in ["allOf", "oneOf"] {
+        for part in schema[name].as_array().into_iter().flatten() {
+            let (properties, required) = names(part);
+            found.0.extend(properties);
+            // What one of several forms needs is not needed by all.
+            found.1.extend(required.into_iter().filter(|_| name == "allOf"));
+        }
     }
     found
 }
