@@ -47,11 +47,6 @@ impl Fields {
         Self { path, object, asked: Vec::new(), inside: Vec::new() }
     }
 
-    /// The same object, as if it stood at the top.
-    pub fn rooted(self) -> Self {
-        Self { path: String::new(), ..self }
-    }
-
     /// The full name of a field.
     pub fn path(&self, name: &str) -> String {
         format!("{}{name}", self.path)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use qwire_engine::{Class, Report};
@@ -17,6 +17,7 @@ use crate::app::{App, Model, aside};
 use crate::chat::{
     Conversation, Form, Generation, Order, Parameters, Reading, ToolChoice, prompt, stream,
 };
+use crate::edge::Account;
 use crate::fault::Fault;
 use crate::fields::Fields;
 
@@ -43,7 +44,11 @@ pub struct MessagesRequest {
 }
 
 /// The endpoint.
-pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, Fault> {
+pub async fn post(
+    State(app): State<Arc<App>>,
+    Extension(account): Extension<Account>,
+    body: Bytes,
+) -> Result<Response, Fault> {
     let mut fields = Fields::of_body(&body)?;
     let name = fields.text("model")?;
     let model = app.model_named(name.as_deref())?;
@@ -59,7 +64,7 @@ pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, 
     let streams = request.stream;
     let order = request.order(app.clone()).await?;
     let prompt = order.ids.len();
-    let mut generation = Generation::start(&app, model, vec![order])?;
+    let mut generation = Generation::start(&app, account, vec![order])?;
     let cached = generation.cached_within(PATIENCE).await;
     let speaker = MessageSpeaker::of(model, prompt, cached)?;
     let answer = if streams {

@@ -17,7 +17,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::parameters::{Logprobs, Parameters};
 use super::reading::Reading;
-use crate::app::{App, Model};
+use crate::app::App;
+use crate::edge::Account;
 use crate::fault::Fault;
 
 /// What is asked of the engine for one prompt.
@@ -108,8 +109,23 @@ pub enum Finish {
     Repetition,
 }
 
+impl Finish {
+    /// In a log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Natural => "natural",
+            Self::Stop(_) => "stop",
+            Self::Calls => "calls",
+            Self::Length => "length",
+            Self::Repetition => "repetition",
+        }
+    }
+}
+
 /// Answers under way.
 pub struct Generation {
+    app: Arc<App>,
+    account: Account,
     vocabulary: Arc<Vocabulary>,
     events: UnboundedReceiver<(usize, Event)>,
     /// One for each request, and the first of its choices.
@@ -142,7 +158,8 @@ struct Voice {
 
 impl Generation {
     /// Queues all orders, or none of them.
-    pub fn start(app: &App, model: &Model, orders: Vec<Order>) -> Result<Self, Fault> {
+    pub fn start(app: &Arc<App>, account: Account, orders: Vec<Order>) -> Result<Self, Fault> {
+        let model = app.model()?;
         let (sender, events) = unbounded_channel();
         let (mut handles, mut voices) = (Vec::new(), Vec::new());
         for order in orders {
@@ -156,7 +173,10 @@ impl Generation {
             let handle = queue(&model.service, &model.vocabulary, order, &sender, first)?;
             handles.push((first, Some(handle)));
         }
+        account.note(|figures| figures.prompt = voices.iter().map(|voice| voice.prompt).sum());
         Ok(Self {
+            app: app.clone(),
+            account,
             vocabulary: model.vocabulary.clone(),
             events,
             handles,
@@ -173,11 +193,12 @@ impl Generation {
         self.voices.len()
     }
 
-    /// What is cached of the first prompt, as soon as it has left the queue; 0 if that takes longer.
+    /// What is cached of the first prompt, as soon as it leaves the queue; 0 if that takes longer.
     pub async fn cached_within(&mut self, patience: Duration) -> usize {
         match tokio::time::timeout(patience, self.events.recv()).await {
             Ok(Some((_, Event::Started { cached_tokens }))) => {
                 self.voices[0].begin(cached_tokens);
+                self.account.note(|figures| figures.cached += cached_tokens);
                 cached_tokens
             }
             Ok(Some((choice, event))) => {
@@ -240,6 +261,7 @@ impl Generation {
         match event {
             Event::Started { cached_tokens } => {
                 voice.begin(cached_tokens);
+                self.account.note(|figures| figures.cached += cached_tokens);
                 self.reading_since = Some((Instant::now(), cached_tokens));
                 Some(Step::Started { choice, cached: cached_tokens })
             }
@@ -254,15 +276,20 @@ impl Generation {
             Event::Token(token) => {
                 let bytes = self.vocabulary.token_bytes(token.token.0, Controls::Hide);
                 let (parts, finish) = voice.take(bytes);
+                let since = self.started;
+                self.account.note(|figures| {
+                    figures.tokens += 1;
+                    figures.first.get_or_insert_with(|| since.elapsed());
+                });
                 if let Some(finish) = finish {
-                    self.later = Some(Step::Over(choice, voice.end(finish)));
+                    self.later = Some(self.over(choice, finish));
                     self.release(choice);
                 }
                 Some(Step::Said { choice, parts, token: Some(token) })
             }
             Event::Finished { finish, .. } => {
                 let (parts, finish) = voice.finish(finish);
-                let over = Step::Over(choice, voice.end(finish));
+                let over = self.over(choice, finish);
                 if parts.is_empty() {
                     return Some(over);
                 }
@@ -277,6 +304,15 @@ impl Generation {
                 Some(Step::Failed(choice, fault.into()))
             }
         }
+    }
+
+    fn over(&mut self, choice: usize, finish: Finish) -> Step {
+        self.account.note(|figures| figures.finish = Some(finish.name()));
+        let over = self.voices[choice].end(finish);
+        for (repair, times) in &over.repairs {
+            (0..*times).for_each(|_| self.app.tally.repairs.add(repair.name()));
+        }
+        Step::Over(choice, over)
     }
 
     /// Gives up a request of which no choice goes on.

@@ -23,7 +23,16 @@ impl ToolChoice {
     /// Reads OpenAI's `tool_choice`.
     pub fn read(fields: &mut Fields, conversation: &Conversation) -> Result<Self, Fault> {
         let path = fields.path("tool_choice");
-        let choice = match fields.take("tool_choice") {
+        Self::of(fields.take("tool_choice"), &path, conversation)
+    }
+
+    /// The choice that a value of this name is.
+    pub fn of(
+        value: Option<Value>,
+        path: &str,
+        conversation: &Conversation,
+    ) -> Result<Self, Fault> {
+        let choice = match value {
             None => return Ok(Self::Auto),
             Some(Value::String(word)) => match word.as_str() {
                 "none" => Self::None,
@@ -35,7 +44,7 @@ impl ToolChoice {
                 }
             },
             Some(named) => {
-                let mut named = Fields::of(named, &path)?;
+                let mut named = Fields::of(named, path)?;
                 named.word("type", &["function"])?;
                 let function = named.object("function")?;
                 let mut function =
@@ -44,7 +53,7 @@ impl ToolChoice {
                 Self::Named(name.ok_or_else(|| function.fault("name", "is required"))?)
             }
         };
-        choice.check(conversation, &path)?;
+        choice.check(conversation, path)?;
         Ok(choice)
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use qwire_engine::{Report, Sampled};
@@ -15,6 +15,7 @@ use crate::app::{App, Model, aside};
 use crate::chat::stream::{self, Speaker, comment, event, text_of};
 use crate::chat::whole::{millis, whole};
 use crate::chat::{Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Step};
+use crate::edge::Account;
 use crate::fault::{Fault, Wire};
 use crate::fields::{Fields, wrong};
 use crate::openai::usage::chat_logprobs;
@@ -37,26 +38,31 @@ pub struct Job {
 }
 
 /// The endpoint.
-pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, Fault> {
+pub async fn post(
+    State(app): State<Arc<App>>,
+    Extension(account): Extension<Account>,
+    body: Bytes,
+) -> Result<Response, Fault> {
     let mut fields = Fields::of_body(&body)?;
     let model = app.model()?;
     let job = Job::read(&mut fields, model)?;
-    answer(&app, model, job, fields).await
+    answer(&app, account, job, fields).await
 }
 
 /// The answer to a job whose fields have been read.
 pub async fn answer(
     app: &Arc<App>,
-    model: &Model,
+    account: Account,
     job: Job,
     fields: Fields,
 ) -> Result<Response, Fault> {
+    let model = app.model()?;
     let ignored = fields.finish(&app.settings)?;
     let speaker = LlamaSpeaker::of(model, &job);
     let (stream, several) = (job.stream, job.several);
     let shared = app.clone();
     let orders = aside(move || job.orders(shared.model()?)).await?;
-    let generation = Generation::start(app, model, orders)?;
+    let generation = Generation::start(app, account, orders)?;
     let answer = if stream {
         stream::respond(generation, speaker)
     } else {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use bytes::Bytes;
 use qwire_text::{Special, Vocabulary};
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::completion::{Job, answer};
 use crate::app::App;
+use crate::edge::Account;
 use crate::fault::Fault;
 use crate::fields::{Fields, wrong};
 use crate::openai::completions::fill;
@@ -18,11 +19,15 @@ use crate::openai::completions::fill;
 const PLACES: [&str; 2] = ["<|repo_name|>", "<|file_sep|>"];
 
 /// The endpoint.
-pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, Fault> {
+pub async fn post(
+    State(app): State<Arc<App>>,
+    Extension(account): Extension<Account>,
+    body: Bytes,
+) -> Result<Response, Fault> {
     let mut fields = Fields::of_body(&body)?;
     let model = app.model()?;
     let job = Job::read_infill(&mut fields, model)?;
-    answer(&app, model, job, fields).await
+    answer(&app, account, job, fields).await
 }
 
 /// The prompt: other files, and the two sides of the gap.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use qwire_text::tools::Rules;
@@ -17,6 +17,7 @@ use crate::chat::{
     Conversation, Form, Generation, Logprobs, Order, Parameters, Reading, ToolChoice, prompt,
     stream,
 };
+use crate::edge::Account;
 use crate::fault::Fault;
 use crate::fields::Fields;
 
@@ -55,7 +56,11 @@ pub struct Delivery {
 }
 
 /// The endpoint.
-pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, Fault> {
+pub async fn post(
+    State(app): State<Arc<App>>,
+    Extension(account): Extension<Account>,
+    body: Bytes,
+) -> Result<Response, Fault> {
     let mut fields = Fields::of_body(&body)?;
     let name = fields.text("model")?;
     let model = app.model_named(name.as_deref())?;
@@ -67,7 +72,7 @@ pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, 
     let order = order(app.clone(), request).await?;
     let letterhead = Letterhead::of(model, "chatcmpl-", &order.ids, seed)?;
     let n = order.parameters.n;
-    let generation = Generation::start(&app, model, vec![order])?;
+    let generation = Generation::start(&app, account, vec![order])?;
     let speaker = ChatSpeaker::of(&letterhead, model, n, logprobs, delivery, &app.settings);
     let answer = if delivery.stream {
         stream::respond(generation, speaker)

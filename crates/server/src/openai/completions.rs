@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use qwire_engine::{Report, Sampled};
@@ -18,6 +18,7 @@ use crate::chat::parameters::STOPS;
 use crate::chat::stream::{self, Speaker, comment, event, text_of};
 use crate::chat::whole::whole;
 use crate::chat::{Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Step};
+use crate::edge::Account;
 use crate::fault::{Fault, Wire};
 use crate::fields::{Fields, wrong};
 
@@ -38,7 +39,11 @@ pub struct CompletionRequest {
 }
 
 /// The endpoint.
-pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, Fault> {
+pub async fn post(
+    State(app): State<Arc<App>>,
+    Extension(account): Extension<Account>,
+    body: Bytes,
+) -> Result<Response, Fault> {
     let mut fields = Fields::of_body(&body)?;
     let name = fields.text("model")?;
     let model = app.model_named(name.as_deref())?;
@@ -49,7 +54,7 @@ pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, 
     let letterhead = Letterhead::of(model, "cmpl-", &ids, request.parameters.sampling.seed)?;
     let speaker = CompletionSpeaker::of(&letterhead, model, &request);
     let orders = orders(app.clone(), request).await?;
-    let generation = Generation::start(&app, model, orders)?;
+    let generation = Generation::start(&app, account, orders)?;
     let answer = if delivery.stream {
         stream::respond(generation, speaker)
     } else {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use qwire_engine::Report;
@@ -19,6 +19,7 @@ use crate::chat::{
     Conversation, Form, Generation, Order, Parameters, Reading, ToolChoice, parameters, prompt,
     stream,
 };
+use crate::edge::Account;
 use crate::fault::Fault;
 use crate::fields::Fields;
 
@@ -50,7 +51,11 @@ pub struct ResponseRequest {
 }
 
 /// The endpoint.
-pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, Fault> {
+pub async fn post(
+    State(app): State<Arc<App>>,
+    Extension(account): Extension<Account>,
+    body: Bytes,
+) -> Result<Response, Fault> {
     let mut fields = Fields::of_body(&body)?;
     let name = fields.text("model")?;
     let model = app.model_named(name.as_deref())?;
@@ -59,7 +64,7 @@ pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, 
     let (streams, store) = (request.stream, request.store);
     let (tools, echo) = (request.tools.clone(), request.echo.clone());
     let (order, items) = order(app.clone(), request).await?;
-    let generation = Generation::start(&app, model, vec![order])?;
+    let generation = Generation::start(&app, account, vec![order])?;
     let shelf = store.then(|| (app.clone(), items));
     let speaker = ResponseSpeaker::of(head(model, echo)?, tools, shelf);
     let answer = if streams {
@@ -99,37 +104,17 @@ async fn order(app: Arc<App>, request: ResponseRequest) -> Result<(Order, Vec<Va
 impl ResponseRequest {
     /// Reads every field but the model's name.
     pub fn read(fields: &mut Fields, model: &Model, app: &App) -> Result<Self, Fault> {
-        let mut items = Vec::new();
-        let before = fields.text("previous_response_id")?;
-        if let Some(before) = &before {
-            let row = app.kept.find(before).ok_or_else(|| Fault {
-                param: Some("previous_response_id".into()),
-                ..kept::missing(before)
-            })?;
-            items.clone_from(&row.items);
-        }
-        items.extend(items::read(fields)?);
+        let (before, items) = history(fields, app)?;
         let instructions = fields.text("instructions")?;
         let mut echo = Map::new();
         echo.insert("instructions".into(), json!(instructions));
         echo.insert("previous_response_id".into(), json!(before));
-        let listed = fields.list("tools")?.unwrap_or_default();
-        echo.insert("tools".into(), listed.clone().into());
-        let tools = Tools::read(&mut Fields::of(json!({ "tools": listed }), "")?.rooted())?;
+        let tools = Tools::read(fields)?;
+        echo.insert("tools".into(), tools.listed.clone().into());
         let mut conversation = items::conversation(instructions, &items, &tools)?;
-        let mut thinking = Map::new();
-        if let Some(mut reasoning) = fields.object("reasoning")? {
-            if let Some(effort) = reasoning.take("effort") {
-                thinking.insert("reasoning_effort".into(), effort);
-            }
-            reasoning.without_effect(&["summary", "generate_summary"]);
-        }
-        echo.insert(
-            "reasoning".into(),
-            json!({
-                "effort": thinking.get("reasoning_effort"), "summary": null,
-            }),
-        );
+        let thinking = thinking(fields)?;
+        let effort = thinking.get("reasoning_effort");
+        echo.insert("reasoning".into(), json!({ "effort": effort, "summary": null }));
         conversation.switches =
             parameters::switches(&mut Fields::of(thinking.into(), "reasoning")?)?;
         let mut parameters = Parameters::read(fields, model, parameters::STOPS)?;
@@ -178,6 +163,33 @@ impl ResponseRequest {
     }
 }
 
+/// The items so far, and the response that they follow.
+fn history(fields: &mut Fields, app: &App) -> Result<(Option<String>, Vec<Value>), Fault> {
+    let mut items = Vec::new();
+    let before = fields.text("previous_response_id")?;
+    if let Some(before) = &before {
+        let row = app.kept.find(before).ok_or_else(|| Fault {
+            param: Some("previous_response_id".into()),
+            ..kept::missing(before)
+        })?;
+        items.clone_from(&row.items);
+    }
+    items.extend(items::read(fields)?);
+    Ok((before, items))
+}
+
+/// `reasoning`, as chat has it.
+fn thinking(fields: &mut Fields) -> Result<Map<String, Value>, Fault> {
+    let mut thinking = Map::new();
+    if let Some(mut reasoning) = fields.object("reasoning")? {
+        if let Some(effort) = reasoning.take("effort") {
+            thinking.insert("reasoning_effort".into(), effort);
+        }
+        reasoning.without_effect(&["summary", "generate_summary"]);
+    }
+    Ok(thinking)
+}
+
 /// `text.format` is `response_format`, one level flatter.
 fn form(text: Option<Value>) -> Result<(Form, String), Fault> {
     let Some(mut text) = text else { return Ok((Form::Free, String::new())) };
@@ -208,10 +220,7 @@ fn read_choice(
             // Hosted tools, and lists of what is allowed: the model chooses among what is here.
             None => ToolChoice::Auto,
         },
-        Some(word) => {
-            let mut inner = Fields::of(json!({ "tool_choice": word }), "")?.rooted();
-            return ToolChoice::read(&mut inner, conversation);
-        }
+        Some(word) => return ToolChoice::of(Some(word), "tool_choice", conversation),
         None => ToolChoice::Auto,
     };
     choice.check(conversation, "tool_choice")?;

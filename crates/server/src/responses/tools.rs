@@ -31,6 +31,8 @@ pub enum Origin {
 /// The tools of a request.
 #[derive(Clone, Default, Debug)]
 pub struct Tools {
+    /// As they came.
+    pub listed: Vec<Value>,
     /// In the shape of chat completions.
     pub functions: Vec<Value>,
     origins: Vec<(String, Origin)>,
@@ -40,11 +42,12 @@ impl Tools {
     /// Reads `tools`.
     pub fn read(fields: &mut Fields) -> Result<Self, Fault> {
         let path = fields.path("tools");
+        let listed = fields.list("tools")?.unwrap_or_default();
         let mut tools = Self::default();
-        for (at, tool) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
-            tools.add(&tool, &format!("{path}[{at}]"), None)?;
+        for (at, tool) in listed.iter().enumerate() {
+            tools.add(tool, &format!("{path}[{at}]"), None)?;
         }
-        Ok(tools)
+        Ok(Self { listed, ..tools })
     }
 
     fn add(&mut self, tool: &Value, path: &str, space: Option<&str>) -> Result<(), Fault> {
@@ -170,7 +173,7 @@ mod tests {
     #[test]
     fn every_kind_goes_there_and_back() {
         let body = json!({ "tools": [
-            { "type": "function", "name": "a", "description": "b", "parameters": { "type": "object" } },
+            { "type": "function", "name": "a", "parameters": { "type": "object" } },
             { "type": "namespace", "name": "mcp", "tools": [{ "type": "function", "name": "a" }] },
             { "type": "custom", "name": "patch", "format": { "type": "grammar" } },
             { "type": "local_shell" },

@@ -208,8 +208,8 @@ mod tests {
             let tools = json!([{"name": "f", "description": tool, key: [value]}]);
             let extra = Map::new();
             let rendered = template.render(&messages, Some(&tools), true, &extra).unwrap();
-            let found = template.prompt(&vocabulary, &messages, Some(&tools), Opening::Fresh, &extra);
-            let found = found.unwrap();
+            let (tools, fresh) = (Some(&tools), Opening::Fresh);
+            let found = template.prompt(&vocabulary, &messages, tools, fresh, &extra).unwrap();
             prop_assert_eq!(vocabulary.decode(&found.ids, Controls::Show), found.text.as_str());
             prop_assert_eq!(controls(&vocabulary, &found.ids), 7, "{}", found.text);
             let escaped = rendered.contains("\\U0010fff") || rendered.contains("\\udbff\\udff");
