@@ -7,6 +7,7 @@
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::fault::Fault;
 
@@ -28,6 +29,11 @@ impl<T: Serialize> IntoResponse for Json<T> {
             Err(_) => Fault::internal().into_response(),
         }
     }
+}
+
+/// The shortest decimals that are this number again, so that its bits survive the wire.
+pub fn decimal(number: f32) -> Value {
+    number.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
 /// The fields of a request that nobody asked for.

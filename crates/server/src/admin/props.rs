@@ -7,7 +7,7 @@ use qwire_engine::{Bounds, Progress, Sampling};
 use qwire_text::Controls;
 use serde_json::{Value, json};
 
-use crate::answer::Json;
+use crate::answer::{Json, decimal};
 use crate::app::{App, aside};
 use crate::fault::Fault;
 
@@ -83,15 +83,15 @@ fn sampling(sampling: &Sampling) -> Value {
     json!({
         "n_predict": -1,
         "max_tokens": -1,
-        "temperature": sampling.temperature,
+        "temperature": decimal(sampling.temperature),
         "top_k": sampling.top_k,
-        "top_p": sampling.top_p,
-        "min_p": sampling.min_p,
-        "typical_p": sampling.typical_p,
+        "top_p": decimal(sampling.top_p),
+        "min_p": decimal(sampling.min_p),
+        "typical_p": decimal(sampling.typical_p),
         "repeat_last_n": limit(sampling.penalty_window),
-        "repeat_penalty": sampling.repetition_penalty,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
+        "repeat_penalty": decimal(sampling.repetition_penalty),
+        "presence_penalty": decimal(sampling.presence_penalty),
+        "frequency_penalty": decimal(sampling.frequency_penalty),
         "dry_multiplier": sampling.dry.multiplier,
         "dry_base": sampling.dry.base,
         "dry_allowed_length": sampling.dry.allowed_length,

@@ -10,7 +10,7 @@ use qwire_text::{Controls, Special, Vocabulary};
 use serde_json::{Map, Value, json};
 
 use super::infill;
-use crate::answer::Json;
+use crate::answer::{Json, decimal};
 use crate::app::{App, Model, aside};
 use crate::chat::stream::{self, Speaker, comment, event, text_of};
 use crate::chat::whole::{millis, whole};
@@ -170,11 +170,11 @@ impl LlamaSpeaker {
     fn of(model: &Model, job: &Job) -> Self {
         let sampling = &job.parameters.sampling;
         let settings = json!({
-            "seed": sampling.seed, "temperature": sampling.temperature, "top_k": sampling.top_k,
-            "top_p": sampling.top_p, "min_p": sampling.min_p, "typical_p": sampling.typical_p,
-            "repeat_penalty": sampling.repetition_penalty,
-            "presence_penalty": sampling.presence_penalty,
-            "frequency_penalty": sampling.frequency_penalty,
+            "seed": sampling.seed, "temperature": decimal(sampling.temperature), "top_k": sampling.top_k,
+            "top_p": decimal(sampling.top_p), "min_p": decimal(sampling.min_p), "typical_p": decimal(sampling.typical_p),
+            "repeat_penalty": decimal(sampling.repetition_penalty),
+            "presence_penalty": decimal(sampling.presence_penalty),
+            "frequency_penalty": decimal(sampling.frequency_penalty),
             "stop": job.parameters.stops,
             "n_predict": job.parameters.max_tokens.map_or(-1, |most| most as i64),
             "stream": job.stream,

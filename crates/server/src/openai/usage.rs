@@ -5,6 +5,7 @@ use qwire_text::{Controls, Vocabulary};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::answer::decimal;
 use crate::chat::Over;
 
 /// The least log-probability that is written: JSON has no infinity.
@@ -57,23 +58,22 @@ pub fn chat_logprobs(tokens: &[Sampled], vocabulary: &Vocabulary) -> Value {
     json!({ "content": content, "refusal": null })
 }
 
+fn logarithm(logprob: f32) -> Value {
+    decimal(logprob.max(FLOOR))
+}
+
 fn entry(id: u32, logprob: f32, vocabulary: &Vocabulary) -> Map<String, Value> {
     let bytes = vocabulary.token_bytes(id, Controls::Show);
     let text = String::from_utf8_lossy(bytes);
     Map::from_iter([
         ("token".into(), json!(text)),
-        ("logprob".into(), number(logprob)),
+        ("logprob".into(), logarithm(logprob)),
         ("bytes".into(), json!(bytes)),
     ])
 }
 
 fn entry_of(id: u32, logprob: f32, vocabulary: &Vocabulary) -> Value {
     entry(id, logprob, vocabulary).into()
-}
-
-/// The shortest decimals that are this f32 again, so that its bits survive the wire.
-pub fn number(logprob: f32) -> Value {
-    json!(logprob.max(FLOOR))
 }
 
 /// The `logprobs` of a completion, which start at some place of its text.
@@ -102,9 +102,9 @@ impl<'a> Listing<'a> {
     /// Adds a token.
     pub fn sampled(&mut self, sampled: &Sampled) {
         let text = self.text(sampled.token.0);
-        let top = sampled.top.iter().map(|(id, logprob)| (self.text(id.0), number(*logprob)));
+        let top = sampled.top.iter().map(|(id, logprob)| (self.text(id.0), logarithm(*logprob)));
         let top = Value::Object(top.collect());
-        self.add(text, number(sampled.logprob), top);
+        self.add(text, logarithm(sampled.logprob), top);
     }
 
     /// How many characters are listed.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::answer::ResponseSpeaker;
 use super::tools::Tools;
 use super::{items, kept};
-use crate::answer::Json;
+use crate::answer::{Json, decimal};
 use crate::app::{App, Model, aside, now};
 use crate::chat::name::named;
 use crate::chat::{
@@ -133,8 +133,8 @@ impl ResponseRequest {
             ("max_output_tokens", json!(most)),
             ("parallel_tool_calls", json!(parallel)),
             ("store", json!(store)),
-            ("temperature", json!(parameters.sampling.temperature)),
-            ("top_p", json!(parameters.sampling.top_p)),
+            ("temperature", decimal(parameters.sampling.temperature)),
+            ("top_p", decimal(parameters.sampling.top_p)),
             ("truncation", json!("disabled")),
             ("text", text.unwrap_or_else(|| json!({ "format": { "type": "text" } }))),
             ("tool_choice", choice_value(&choice)),
