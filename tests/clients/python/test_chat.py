@@ -74,7 +74,7 @@ def test_a_seed_repeats_an_answer(client):
     text = lambda seed: said(chat(client, seed=seed, **PLAIN))[0].text
     assert text(7) == text(7)
     assert len({text(seed) for seed in range(8)}) == 8
-    for seed in [0, -1, 2**63 - 1]:
+    for seed in [0, -2, 2**63 - 1]:
         assert text(seed) == text(seed)
 
 

@@ -144,9 +144,9 @@ def test_keys_are_asked_for():
     with Server("--api-key", "right") as server:
         right = server.client(api_key="right")
         assert chat(right).choices and right.models.list().data
-        for wrong in ["wrong", "righ", "rightt", ""]:
+        for wrong in ["wrong", "righ", "rightt", "x right"]:
             with pytest.raises(openai.AuthenticationError):
-                chat(server.client(api_key=wrong or " "))
+                chat(server.client(api_key=wrong))
         for path, status in [("/health", 200), ("/readyz", 200), ("/v1/models", 401),
                              ("/metrics", 401), ("/v1/cache", 401)]:
             assert httpx.get(server.root + path).status_code == status, path
