@@ -48,7 +48,8 @@ for (const fields of [
 ]) {
   test(`streamed or not it is the same: ${JSON.stringify(fields)}`, async () => {
     const whole = await client.chat.completions.create(ask(fields));
-    const streamed = await told(await client.chat.completions.create(ask({ ...fields, stream: true })));
+    const stream = await client.chat.completions.create(ask({ ...fields, stream: true }));
+    const streamed = await told(stream);
     const choices = whole.choices.map(({ message, finish_reason, logprobs }) => ({
       text: message.content,
       tokens: logprobs?.content ?? [],
@@ -108,7 +109,8 @@ test("completions, streamed and scored", async () => {
   for await (const chunk of await client.completions.create({ ...fields, stream: true }))
     text += chunk.choices[0]?.text ?? "";
   assert.equal(text, whole.choices[0].text);
-  const scored = await client.completions.create({ ...fields, echo: true, logprobs: 1, max_tokens: 0 });
+  const scoring = { ...fields, echo: true, logprobs: 1, max_tokens: 0 };
+  const scored = await client.completions.create(scoring);
   assert.equal(scored.choices[0].logprobs.tokens.join(""), "kanetoli");
   assert.equal(scored.choices[0].logprobs.token_logprobs[0], null);
 });
@@ -166,7 +168,11 @@ test("a key is asked for, a full queue is told and tried again", async () => {
     const create = (options, more) => narrow.client(options).chat.completions.create(ask(more));
     await assert.rejects(create({ apiKey: "wrong" }), OpenAI.AuthenticationError);
     const streams = [];
-    for (const _ of [1, 2]) streams.push(await create({ apiKey: "right" }, endless));
+    // The first one must have left the queue before the second one enters it.
+    for (const waiting of [0, 1]) {
+      streams.push(await create({ apiKey: "right" }, endless));
+      while ((await narrow.metric("qwire_waiting")) > waiting) await sleep(5);
+    }
     await assert.rejects(create({ apiKey: "right" }), (fault) => {
       assert(fault instanceof OpenAI.RateLimitError);
       assert.match(fault.headers.get("retry-after"), /^[1-9]\d?$/);

@@ -38,7 +38,8 @@ export async function serve(...flags) {
     client: (options) =>
       new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0, ...options }),
     metric: async (name) => {
-      const text = await (await fetch(`${url}/metrics`)).text();
+      const headers = { authorization: "Bearer right" };
+      const text = await (await fetch(`${url}/metrics`, { headers })).text();
       return Number(text.match(new RegExp(`^${name} (\\S+)$`, "m"))[1]);
     },
     end: () => child.kill("SIGKILL"),

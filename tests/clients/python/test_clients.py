@@ -8,7 +8,7 @@ import pytest
 from answers import ASK, chat, said
 from server import Server
 
-SLOW = {"model": "tiny", "messages": ASK, "max_tokens": 100_000 // 32, "stream": True,
+SLOW = {"model": "tiny", "messages": ASK, "max_tokens": 4000, "stream": True,
         "extra_body": {"ignore_eos": True, "repetition_guard": False}}
 
 
@@ -30,20 +30,16 @@ def test_32_streams_at_once_say_what_they_say_alone(server, client):
         stream = await chat(asynchronous, stream=True, **ask(seed))
         return [chunk async for chunk in stream]
 
-    async def all():
+    async def crowd():
         async with server.client(asynchronous=True) as asynchronous:
             return await asyncio.gather(*(one(asynchronous, seed) for seed in range(32)))
 
-    for seed, chunks in enumerate(asyncio.run(all())):
-        assert said(iter_of(chunks)) == said(chat(client, **ask(seed))), seed
-
-
-def iter_of(chunks):
-    return iter(chunks)
+    for seed, chunks in enumerate(asyncio.run(crowd())):
+        assert said(iter(chunks)) == said(chat(client, **ask(seed))), seed
 
 
 def test_a_stream_can_be_left(server, client):
-    with chat(client, **{**SLOW, "messages": ASK}) as stream:
+    with chat(client, **SLOW) as stream:
         next(iter(stream))
         assert server.metric("qwire_running") == 1
     server.until(lambda: server.metric("qwire_running") == 0, "is idle", 5)
@@ -55,11 +51,17 @@ def narrow():
         yield server
 
 
+def fill(narrow):
+    """One answer under way and one that waits."""
+    streams = [chat(narrow.client(), **SLOW)]
+    narrow.until(lambda: narrow.metric("qwire_running") == 1, "answers")
+    return [*streams, chat(narrow.client(), **SLOW)]
+
+
 def test_a_full_queue_is_told_and_tried_again(narrow):
-    client = narrow.client()
-    streams = [chat(client, **SLOW) for _ in range(2)]
+    streams = fill(narrow)
     with pytest.raises(openai.RateLimitError) as fault:
-        chat(client)
+        chat(narrow.client())
     wait = fault.value.response.headers["retry-after"]
     assert wait.isdigit() and 1 <= int(wait) <= 60
     for stream in streams:
@@ -69,8 +71,7 @@ def test_a_full_queue_is_told_and_tried_again(narrow):
 
 
 def test_a_client_waits_as_long_as_it_is_told(narrow):
-    client = narrow.client()
-    streams = [chat(client, **SLOW) for _ in range(2)]
+    streams = fill(narrow)
     start = time.monotonic()
     with pytest.raises(openai.RateLimitError):
         chat(narrow.client(max_retries=1))

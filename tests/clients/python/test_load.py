@@ -47,11 +47,11 @@ def test_64_streams_beside_1000_idle_connections(loaded, long):
             assert said(iter(chunks)) == expected[seed], "a token was lost, doubled or changed"
             memory.append(loaded.memory())
 
-    async def all():
+    async def crowded():
         async with loaded.client(asynchronous=True) as client:
             await asyncio.gather(*(listen(client, seed) for seed in range(STREAMS)))
 
-    asyncio.run(all())
+    asyncio.run(crowded())
     settled = memory[len(memory) // 4 :]
     assert max(settled) - settled[0] <= 0.02 * settled[0] + (4 << 20), "memory grows"
     for sock in crowd:
@@ -81,11 +81,11 @@ def test_clients_leave_at_any_moment(loaded, long):
                 pass
             draw.choice([writer.close, writer.transport.abort])()
 
-    async def all():
+    async def crowd():
         await asyncio.gather(*(leave() for _ in range(at_once)))
 
     warm = loaded.memory()
-    asyncio.run(all())
+    asyncio.run(crowd())
     idle(loaded)
     assert loaded.memory() - warm < 64 << 20
     assert statuses(read_all(loaded.connect(raw("POST", CHAT, SHORT, CLOSE)))) == [200]
@@ -93,7 +93,7 @@ def test_clients_leave_at_any_moment(loaded, long):
 
 def test_a_second_turn_reads_only_what_is_new(loaded):
     client = loaded.client()
-    first = [turn("Read this. " + "kanetoli sori " * 1000)]
+    first = [turn("Read this. " + "kanetoli sori " * 1400)]
     answer = chat(client, first, max_tokens=32, logit_bias={"3": -100})
     assert answer.usage.prompt_tokens > 4000
     # Another conversation in between changes nothing.
@@ -125,11 +125,11 @@ def test_overload_is_told_at_once(long):
                 delays.append(time.monotonic() - start)
             (answered if status == 200 else refused).append(seed)
 
-        async def all():
+        async def crowd():
             for wave in range(60 if long else 4):
                 await asyncio.gather(*(ask(seed) for seed in range(120)))
 
-        asyncio.run(all())
+        asyncio.run(crowd())
         assert answered and refused
         assert sorted(delays)[len(delays) * 99 // 100] < 0.5, "a refusal waits"
         idle(server)

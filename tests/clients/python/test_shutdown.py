@@ -22,7 +22,7 @@ async def listen(client, seed, started=None, **fields):
 
 
 def test_streams_under_way_are_finished():
-    fields = {"max_tokens": 400, "logprobs": True, "extra_body": LONG["extra_body"]}
+    fields = {"max_tokens": 150, "logprobs": True, "extra_body": LONG["extra_body"]}
     with Server() as server:
         async def run(end):
             started = []
@@ -80,8 +80,9 @@ def test_what_does_not_finish_is_told(drain, signals, seconds):
                 for stream in iterators:
                     for _ in stream:
                         pass
-        server.process.wait(10)
+        code = server.process.wait(10)
         assert time.monotonic() - start < seconds
+        assert signals > 1 or code == 0
 
 
 @pytest.mark.parametrize(
