@@ -57,7 +57,7 @@ def answers(server, **more):
 def alone():
     """On one thread, nobody else there, nothing cached."""
     expected = {}
-    with Server("--threads", "1", "--ctx", "8192") as server, server.http() as http:
+    with Server("--threads", "1") as server, server.http() as http:
         for name, form in FORMS.items():
             http.post("/reset_prefix_cache")
             answer = chat(server.client(), PROMPT, **{**ASK, **form})
@@ -69,7 +69,7 @@ def alone():
 
 @pytest.fixture(scope="module", params=["1", "2"], ids=lambda threads: f"{threads} threads")
 def wide(request):
-    with Server("--threads", request.param, "--ctx", "8192") as server:
+    with Server("--threads", request.param) as server:
         yield server
 
 
