@@ -85,9 +85,13 @@ class Server:
         """A plain client."""
         return httpx.Client(base_url=self.root, timeout=60, **options)
 
-    def connect(self, first=b""):
-        """A bare connection that has sent something."""
-        sock = socket.create_connection(self.address, timeout=60)
+    def connect(self, first=b"", window=None):
+        """A bare connection that has sent something, and takes as little as its window."""
+        sock = socket.socket()
+        if window:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        sock.settimeout(60)
+        sock.connect(self.address)
         sock.sendall(first)
         return sock
 

@@ -23,6 +23,19 @@ def test_headers_say_who_answered(client):
     assert ask(stream=True)["content-type"].startswith("text/event-stream")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_has_a_line_in_the_log(server, client, stream):
+    name = f"mine-{stream}"
+    answer = said(chat(client, stream=stream, extra_headers={"x-request-id": name}))
+    assert answer[0].finish == "length"
+    lines = lambda: [line for line in server.said().splitlines() if name in line]
+    server.until(lines, "tells of an answer", 2)
+    (line,) = lines()
+    for part in ["/v1/chat/completions", "status=200", "tokens=16", "prompt=", "cached=", "first"]:
+        assert part in line
+    assert "prompt=0" not in line
+
+
 def test_32_streams_at_once_say_what_they_say_alone(server, client):
     ask = lambda seed: {"seed": seed, "max_tokens": 48, "logprobs": True}
 

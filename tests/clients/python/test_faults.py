@@ -120,16 +120,29 @@ def test_a_slow_body_is_cut(server, long):
     assert time.monotonic() - start <= 31
 
 
-def test_a_client_that_does_not_read_stops_nobody(server, client):
+def test_a_client_that_does_not_read_stops_nobody(server, client, long):
     before = server.memory()
-    lazy = [server.connect(raw("POST", CHAT, LONG)) for _ in range(8)]
+    # Several megabytes of answer, more than what lies between the two.
+    verbose = LONG.replace("{", '{"logprobs": true, "top_logprobs": 20, ', 1)
+    lazy = [server.connect(raw("POST", CHAT, verbose), window=4096) for _ in range(8)]
     start = time.monotonic()
     assert chat(client, max_tokens=64).usage.completion_tokens == 64
     assert time.monotonic() - start < 5
     assert server.memory() - before < 64 << 20
+    if long:
+        connections = lambda: server.metric("qwire_connections")
+        server.until(lambda: connections() <= 2, "cuts who does not read", 75)
     for sock in lazy:
         sock.close()
     server.until(lambda: server.metric("qwire_running") == 0, "is idle", 5)
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "a b", "x" * 1000, "caf\xe9"])
+def test_nothing_is_forged_in_the_log(server, name):
+    header = f"X-Request-Id: {name}"
+    answer = read_all(server.connect(raw("GET", "/health", b"", header, CLOSE)))
+    assert statuses(answer) in ([200], [400]) and name.encode() not in answer
+    assert name not in server.said() and "\x1b" not in server.said()
 
 
 def test_few_descriptors_are_enough():
