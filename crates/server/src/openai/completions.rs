@@ -20,7 +20,7 @@ use crate::chat::whole::whole;
 use crate::chat::{Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Step};
 use crate::edge::Account;
 use crate::fault::{Fault, Wire};
-use crate::fields::{Fields, wrong};
+use crate::fields::{Fields, ids, wrong};
 
 /// Most prompts of a request.
 const PROMPTS: usize = 64;
@@ -121,19 +121,20 @@ fn prompts(fields: &mut Fields, vocabulary: &Vocabulary) -> Result<Vec<Vec<u32>>
     let found = fields.required("prompt")?;
     let encode = |text: &str| vocabulary.encode_prompt(text, Special::Parse);
     let accepted = "a text, a list of texts, a list of token ids, or a list of such lists";
-    let prompts = match &found {
+    let tokens = |items: &[Value], path: &str| -> Result<Vec<u32>, Fault> {
+        Ok(ids(items, path, vocabulary.len())?.into_iter().map(|id| id.0).collect())
+    };
+    let one = |(at, item): (usize, &Value)| match item {
+        Value::String(text) => Ok(encode(text)),
+        Value::Array(items) => tokens(items, &format!("{path}[{at}]")),
+        other => Err(wrong(&format!("{path}[{at}]"), other, "a text or a list of token ids")),
+    };
+    let prompts: Vec<_> = match &found {
         Value::String(text) => vec![encode(text)],
-        Value::Array(items) if items.iter().all(Value::is_u64) && !items.is_empty() => {
-            vec![ids(&found).ok_or_else(|| wrong(&path, &found, accepted))?]
+        Value::Array(items) if items.first().is_some_and(Value::is_number) => {
+            vec![tokens(items, &path)?]
         }
-        Value::Array(items) => {
-            let one = |item: &Value| match item {
-                Value::String(text) => Some(encode(text)),
-                list => ids(list),
-            };
-            let all: Option<Vec<_>> = items.iter().map(one).collect();
-            all.ok_or_else(|| Fault::field(&*path, format!("is something else: {accepted}")))?
-        }
+        Value::Array(items) => items.iter().enumerate().map(one).collect::<Result<_, _>>()?,
         other => return Err(wrong(&path, other, accepted)),
     };
     if prompts.is_empty() || prompts.len() > PROMPTS {
@@ -144,11 +145,6 @@ fn prompts(fields: &mut Fields, vocabulary: &Vocabulary) -> Result<Vec<Vec<u32>>
         return Err(Fault::field(path, "holds a prompt without tokens"));
     }
     Ok(prompts)
-}
-
-/// A list of token ids.
-pub fn ids(value: &Value) -> Option<Vec<u32>> {
-    value.as_array()?.iter().map(|id| id.as_u64()?.try_into().ok()).collect()
 }
 
 /// The prompt for what stands between two texts.
