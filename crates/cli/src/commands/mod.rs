@@ -5,6 +5,7 @@ mod inspect;
 mod loading;
 mod logits;
 mod pack;
+mod quantize;
 mod reading;
 mod run;
 mod serve;
@@ -33,6 +34,7 @@ pub enum Command {
     Synth(synth::SynthArgs),
     Bench(bench::BenchArgs),
     Pack(pack::PackArgs),
+    Quantize(quantize::QuantizeArgs),
 }
 
 impl Command {
@@ -47,6 +49,7 @@ impl Command {
             Self::Synth(args) => synth::synth(&args),
             Self::Bench(args) => bench::bench(&args, environment),
             Self::Pack(args) => pack::pack(&args, environment),
+            Self::Quantize(args) => quantize::quantize(&args, environment),
         }
     }
 }
