@@ -114,8 +114,8 @@ impl Reading {
     /// What a choice may say within so many tokens.
     pub fn constraint(&self, left: usize) -> Option<Box<dyn Constraint>> {
         let (grammar, rigour) = self.grammar.clone()?;
-        // One token is for the end itself. A call that the model chose and that does not fit is cut:
-        // what is half of one must not look whole.
+        // One token is for the end itself. A call that the model chose and that does not fit is
+        // cut: what is half of one must not look whole.
         let strict = rigour == Rigour::Strict;
         let left = if strict { left.saturating_sub(1) } else { usize::MAX };
         Some(Box::new(Held::new(grammar, left, rigour)))

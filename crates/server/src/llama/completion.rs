@@ -170,8 +170,12 @@ impl LlamaSpeaker {
     fn of(model: &Model, job: &Job) -> Self {
         let sampling = &job.parameters.sampling;
         let settings = json!({
-            "seed": sampling.seed, "temperature": decimal(sampling.temperature), "top_k": sampling.top_k,
-            "top_p": decimal(sampling.top_p), "min_p": decimal(sampling.min_p), "typical_p": decimal(sampling.typical_p),
+            "seed": sampling.seed,
+            "temperature": decimal(sampling.temperature),
+            "top_k": sampling.top_k,
+            "top_p": decimal(sampling.top_p),
+            "min_p": decimal(sampling.min_p),
+            "typical_p": decimal(sampling.typical_p),
             "repeat_penalty": decimal(sampling.repetition_penalty),
             "presence_penalty": decimal(sampling.presence_penalty),
             "frequency_penalty": decimal(sampling.frequency_penalty),
