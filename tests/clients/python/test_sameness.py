@@ -20,6 +20,7 @@ FORMS = {
         "temperature": 1,
         "max_tokens": 400,
         "tool_choice": "required",
+        "parallel_tool_calls": False,
         "tools": [
             {"type": "function", "function": {"name": "f", "parameters": {
                 "type": "object", "properties": {"a": {"enum": ["x", "y"]}},
