@@ -332,6 +332,22 @@ fn grammars_begin_where_they_are_told() {
     assert_eq!(ends.collect::<Vec<_>>(), vocabulary.end_ids());
 }
 
+#[test]
+fn what_could_go_on_for_ever_ends_in_time() {
+    let Some((vocabulary, grammars)) = &*QWEN else { return };
+    for text in [r#"start: "ab" ("ab")*"#, r#"start: ("<a>" /[a-z]+/ "</a>")+"#] {
+        // Whoever draws avoids the end for as long as anything else is allowed.
+        let on = |words: &[u32]| {
+            let goes_on = |token: &u32| allows(words, *token) && !vocabulary.is_end(*token);
+            let tokens = 0..vocabulary.len() as u32;
+            tokens.clone().find(goes_on).or_else(|| tokens.clone().find(|t| allows(words, *t)))
+        };
+        let grammar = grammars.lark(text).unwrap();
+        let answer = drawn(vocabulary, grammar, 60, |words| on(words).expect("a token"));
+        assert!(answer.unwrap().is_some(), "{text}");
+    }
+}
+
 /// A schema with a keyword moved from elsewhere, in a place that the numbers choose.
 fn mutated(schemas: &[Value], from: usize, into: usize, place: u64) -> Value {
     let mut schema = schemas[into % schemas.len()]["schema"].clone();

@@ -88,7 +88,8 @@ test("an answer has the shape of a schema", async () => {
 
 test("tools are called, and called back", async () => {
   const tools = [zodFunction({ name: "report", parameters: Report })];
-  const fields = ask({ tools, tool_choice: "required", max_tokens: 400 });
+  const alone = { tool_choice: "required", parallel_tool_calls: false };
+  const fields = ask({ tools, ...alone, max_tokens: 400 });
   const whole = await client.chat.completions.parse(fields);
   assert.equal(whole.choices[0].finish_reason, "tool_calls");
   const calls = whole.choices[0].message.tool_calls;

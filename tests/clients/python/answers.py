@@ -1,6 +1,5 @@
 """What an answer says, whether it came in one piece or as a stream: plain values to compare."""
 
-import json
 from dataclasses import dataclass, field
 
 ASK = [{"role": "user", "content": "Why is the sky blue?"}]
@@ -92,5 +91,5 @@ def listed(logprobs):
 def without_ids(choices):
     """Choices whose calls have lost their random names."""
     for choice in choices:
-        choice.calls = [(name, json.loads(arguments)) for _, name, arguments in choice.calls]
+        choice.calls = [(name, arguments) for _, name, arguments in choice.calls]
     return choices

@@ -20,6 +20,7 @@ FORMS = {
         "temperature": 1,
         "max_tokens": 400,
         "tool_choice": "required",
+        "parallel_tool_calls": False,
         "tools": [
             {"type": "function", "function": {"name": "f", "parameters": {
                 "type": "object", "properties": {"a": {"enum": ["x", "y"]}},
@@ -43,7 +44,7 @@ def words(count, seed):
     return [{"role": "user", "content": " ".join(pick() for _ in range(count))}]
 
 
-PROMPT = words(600, seed=0)
+PROMPT = words(250, seed=0)
 
 
 def answers(server, **more):
@@ -102,14 +103,15 @@ def test_among_15_others(wide, alone):
 
 def test_after_eviction_and_preemption(alone):
     """The cache has room for little more than one of these conversations."""
-    with Server("--memory", "128M", "--ctx", "4096", "--threads", "2") as server:
+    with Server("--memory", "208M", "--ctx", "2048", "--threads", "2") as server:
         def other(seed):
-            fields = {"max_tokens": 100, "seed": seed, "extra_body": {"ignore_eos": True}}
-            return said(chat(server.client(), words(500, seed), **fields))
+            fields = {"max_tokens": 500, "seed": seed, "extra_body": {"ignore_eos": True}}
+            return said(chat(server.client(), words(30, seed), **fields))
 
         with ThreadPoolExecutor(8) as pool:
-            company = [pool.submit(other, seed) for seed in range(1, 20)]
+            company = [pool.submit(other, seed) for seed in range(1, 17)]
             assert answers(server) == alone
             assert all(one.result() for one in company)
         assert server.metric("qwire_evictions_total") > 0
+        assert server.metric("qwire_preemptions_total") > 0
         assert answers(server) == alone

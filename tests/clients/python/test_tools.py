@@ -44,8 +44,9 @@ def call(client, **fields):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_calls_that_must_be_are(client, choice, seed):
     (one,) = said(call(client, tool_choice=choice, seed=seed))
-    assert one.finish == "tool_calls" and one.calls
-    for _, name, arguments in one.calls:
+    # Noise may call until its tokens run out, in the middle of a call.
+    assert one.finish in ("tool_calls", "length") and one.calls
+    for _, name, arguments in one.calls[: -1 if one.finish == "length" else None]:
         jsonschema.validate(json.loads(arguments), SCHEMAS[name])
     ids = [id for id, *_ in one.calls]
     assert len(set(ids)) == len(ids) and all(id.startswith("call_") for id in ids)
@@ -59,7 +60,7 @@ def test_calls_that_must_be_are(client, choice, seed):
 def test_calls_come_alone_where_they_shall(client, seed):
     fields = {"tool_choice": "required", "parallel_tool_calls": False}
     (one,) = said(call(client, seed=seed, **fields))
-    assert len(one.calls) == 1
+    assert one.finish == "tool_calls" and len(one.calls) == 1
 
 
 def test_tools_are_offered_or_not(client):

@@ -80,7 +80,7 @@ impl Reading {
     /// The grammar of calls.
     fn calls(&self, model: &Model, choice: Choice<'_>) -> Result<Option<Grammar>, Refused> {
         let text = self.dialect.grammar(&self.tools, choice, self.rules.parallel);
-        text.map(|text| model.grammars.lark(&text)).transpose()
+        text.map(|text| model.grammars.calls(&text)).transpose()
     }
 
     /// What keeps the calls of a model in order that calls as it likes. Without it they are read

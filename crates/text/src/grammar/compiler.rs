@@ -106,11 +106,16 @@ impl Grammars {
 
     /// What a grammar in llguidance's dialect of Lark derives.
     pub fn lark(&self, text: &str) -> Result<Grammar, Refused> {
-        bounded("Lark", text)?;
         if text.contains("x-guidance") {
             let why = "Lark: `x-guidance` changes what schemas mean; accepted: schemas without it";
             return Err(Refused::keyword("x-guidance", why));
         }
+        self.calls(text)
+    }
+
+    /// What the grammar of calls that a dialect wrote derives, with its own spaces in JSON.
+    pub fn calls(&self, text: &str) -> Result<Grammar, Refused> {
+        bounded("Lark", text)?;
         self.compile(TopLevelGrammar::from_lark(text.into()), false, Instant::now() + DEADLINE)
     }
 

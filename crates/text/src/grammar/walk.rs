@@ -68,8 +68,10 @@ impl Walk {
         }
         let quoted = self.json && self.quote != Quote::Outside;
         if let Some(plan) = self.ending.plan(&self.parser, ground, left, quoted) {
-            match ground.env.tok_trie().prefix_token_id(plan) {
-                (token, 1..) => words[token as usize / 32] |= 1 << (token % 32),
+            // Where nothing is left to be written, the grammar is content.
+            let next = (!plan.is_empty()).then(|| ground.env.tok_trie().prefix_token_id(plan));
+            match next {
+                Some((token, 1..)) => words[token as usize / 32] |= 1 << (token % 32),
                 _ => ground.allow_ends(words),
             }
             return Ok(());
