@@ -322,6 +322,7 @@ async fn completions_echo_score_and_stream() {
         ("prompt", json!([""])),
         ("prompt[1]", json!([1, "a"])),
         ("prompt[0][0]", json!([[-1]])),
+        ("prompt[0]", json!([9999])),
         ("suffix", json!("x")),
         ("best_of", json!(3)),
         ("logprobs", json!(21)),
@@ -329,7 +330,8 @@ async fn completions_echo_score_and_stream() {
         let name = field.split('[').next().unwrap();
         let body = with(&base, &Map::from_iter([(name.to_owned(), value)]).into());
         let (status, fault) = ask(&app, TEXT, &body).await;
-        assert_eq!((status.as_u16(), &fault["error"]["param"]), (400, &json!(field)), "{body}");
+        // An item is named by its place.
+        let found = fault["error"]["param"].as_str().and_then(|param| param.split('[').next());
+        assert_eq!((status.as_u16(), found), (400, Some(field)), "{body}");
     }
-    assert_eq!(ask(&app, TEXT, &with(&base, &json!({ "prompt": [9999] }))).await.0, 400);
 }
