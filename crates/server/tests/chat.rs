@@ -330,8 +330,6 @@ async fn completions_echo_score_and_stream() {
         let name = field.split('[').next().unwrap();
         let body = with(&base, &Map::from_iter([(name.to_owned(), value)]).into());
         let (status, fault) = ask(&app, TEXT, &body).await;
-        // An item is named by its place.
-        let found = fault["error"]["param"].as_str().and_then(|param| param.split('[').next());
-        assert_eq!((status.as_u16(), found), (400, Some(field)), "{body}");
+        assert_eq!((status.as_u16(), &fault["error"]["param"]), (400, &json!(field)), "{body}");
     }
 }
