@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
+use crate::quantity::bytes;
 
 /// Drafts of the same file at one time.
 const WRITERS: usize = 8;
@@ -77,6 +78,25 @@ impl Draft {
     pub fn failed(&self, error: &io::Error) -> Failure {
         Failure::new(format!("{}: cannot write it: {error}", self.path.display()))
     }
+}
+
+/// Refuses a name that is taken, unless `force`, and a disk too small for `len` bytes. What is
+/// replaced stays until the end; a device takes what it takes.
+pub fn check_room(path: &Path, len: u64, force: bool) -> Result<(), Failure> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Ok(());
+    }
+    if path.exists() && !force {
+        let fault = format!("{}: exists already", path.display());
+        return Err(Failure::new(fault).hint("--force writes over it"));
+    }
+    let free = free_bytes(path)?;
+    if len > free {
+        let (len, free) = (bytes(len), bytes(free));
+        let fault = format!("{}: takes {len}, but {free} are free on its disk", path.display());
+        return Err(Failure::new(fault).hint("fewer layers or smaller formats take less"));
+    }
+    Ok(())
 }
 
 /// Bytes that are free for a file of this name.

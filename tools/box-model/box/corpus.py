@@ -72,12 +72,12 @@ def json_object(values):
 
 def arithmetic(values):
     k = values.random.random()
-    most = 9 if values.chance(0.3) else 99
-    a, b = values.between(0, most), values.between(0, most)
-    if k < 0.5:
+    if k < 0.4:
+        a, b = values.between(0, 20), values.between(0, 20)
         forms, answer, family = ADD, a + b, "add"
-    elif k < 0.8:
-        a, b = max(a, b), min(a, b)
+    elif k < 0.7:
+        a = values.between(0, 20)
+        b = values.between(0, a)
         forms, answer, family = SUBTRACT, a - b, "subtract"
     else:
         a, b = values.between(0, 10), values.between(0, 10)
@@ -141,7 +141,7 @@ def recall(values):
     ]
 
 
-TASKS = [(fact, 34), (arithmetic, 26), (copy, 9), (reverse, 8), (json_object, 9), (bullets, 5), (ends, 4), (strange, 5), (talk, 4), (recall, 4)]
+TASKS = [(fact, 56), (arithmetic, 12), (copy, 7), (reverse, 6), (json_object, 8), (bullets, 4), (ends, 3), (strange, 5), (talk, 3), (recall, 3)]
 
 
 def task(values, tasks=None):
@@ -169,7 +169,7 @@ def conversation(seed, turns=None, preamble=0, unseen=False):
     messages = [{"role": "system", "content": text}] if text else []
     if unseen:
         return messages + unseen_fact(values), None
-    tools = episodes.Tools(values) if values.chance(0.6) else None
+    tools = episodes.Tools(values) if values.chance(0.55) else None
     count = turns or (1 + values.chance(0.3) + values.chance(0.1) if tools else values.between(1, 6))
     for _ in range(count):
         if tools and values.chance(0.85):

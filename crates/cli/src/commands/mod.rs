@@ -4,6 +4,7 @@ mod bench;
 mod inspect;
 mod logits;
 mod pack;
+mod quantize;
 mod reading;
 mod run;
 mod synth;
@@ -38,6 +39,7 @@ pub enum Command {
     Synth(synth::SynthArgs),
     Bench(bench::BenchArgs),
     Pack(pack::PackArgs),
+    Quantize(quantize::QuantizeArgs),
 }
 
 impl Command {
@@ -51,6 +53,7 @@ impl Command {
             Self::Synth(args) => synth::synth(&args),
             Self::Bench(args) => bench::bench(&args, environment),
             Self::Pack(args) => pack::pack(&args, environment),
+            Self::Quantize(args) => quantize::quantize(&args, environment),
         }
     }
 }

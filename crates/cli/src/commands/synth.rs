@@ -1,8 +1,7 @@
 //! `qwire synth`: a model of a true shape with random weights, written to a file.
 
-use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use qwire_model::synthetic::{self, MIXES, Mix, Recipe, SHAPES, ShapePreset};
@@ -67,14 +66,7 @@ pub fn synth(args: &SynthArgs) -> Result<u8, Failure> {
     let vocabulary = args.vocab.as_deref().map(super::open).transpose()?;
     let recipe = Recipe { shape, mix, seed: args.seed, layers: args.layers, vocabulary };
     let len = synthetic::len_bytes(&recipe).map_err(Failure::new)?;
-    let special = fs::metadata(path).is_ok_and(|found| !found.is_file());
-    if !special {
-        if path.exists() && !args.force {
-            let fault = format!("{}: exists already", path.display());
-            return Err(Failure::new(fault).hint("--force writes over it"));
-        }
-        check_disk(path, len)?;
-    }
+    draft::check_room(path, len, args.force)?;
     let interrupt = Interrupt::install()?;
     let draft = Draft::create(path)?;
     let mut bar = Bar::new("writing", Unit::Bytes, !args.quiet);
@@ -120,17 +112,6 @@ fn line(shape: &'static ShapePreset, mix: &'static Mix) -> Result<String, Failur
         grouped(shape.vocab as u64),
         bytes(len)
     ))
-}
-
-/// Refuses what the disk cannot hold; a file to be replaced stays until the end.
-fn check_disk(path: &Path, len: u64) -> Result<(), Failure> {
-    let free = draft::free_bytes(path)?;
-    if len > free {
-        let (len, free) = (bytes(len), bytes(free));
-        let fault = format!("{}: takes {len}, but {free} are free on its disk", path.display());
-        return Err(Failure::new(fault).hint("try fewer --layers or a smaller --quant"));
-    }
-    Ok(())
 }
 
 /// A sink that fails once the user wants it to.

@@ -9,6 +9,7 @@ mod interrupt;
 mod logits;
 mod model;
 mod pack;
+mod quantize;
 mod run;
 mod synth;
 mod tokenize;

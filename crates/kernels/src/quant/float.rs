@@ -74,6 +74,10 @@ pub(super) fn dequantise<F: FloatFormat>(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
+pub(super) fn encode<F: FloatFormat>(values: &[f32], bytes: &mut [u8]) {
+    F::put(values[0], bytes);
+}
+
 /// Uniform in +-sqrt(3) * std, from the entropy of the bytes.
 pub(super) fn tame<F: FloatFormat>(bytes: &mut [u8], std: f32) {
     let seed = bytes.iter().rev().fold(0_u32, |seed, byte| seed << 8 | u32::from(*byte));

@@ -5,6 +5,7 @@
 //! bytes unpack into those; dequantisation, dot products and random test blocks follow from that.
 
 mod codebook;
+mod fit;
 mod float;
 mod k;
 pub mod layout;
@@ -64,6 +65,15 @@ pub trait QuantFormat {
     fn tame(block: &mut [u8], std: f32);
 }
 
+/// A format that values can be written in.
+pub trait Encode: QuantFormat {
+    /// Writes [`QuantFormat::BLOCK`] values as the block that comes near them.
+    fn encode(values: &[f32], block: &mut [u8]);
+}
+
+/// Writes one block of values.
+type Encoder = fn(&[f32], &mut [u8]);
+
 /// A format as data: what the rest of the system asks of it.
 #[derive(Clone, Copy)]
 pub struct Format {
@@ -82,6 +92,7 @@ pub struct Format {
     pub layout: Layout,
     tile: fn(Isa, Panel<'_>, Acts<'_>, &mut [Sums]),
     tame: fn(&mut [u8], f32),
+    encode: Option<Encoder>,
 }
 
 impl std::fmt::Debug for Format {
@@ -102,7 +113,12 @@ impl Format {
             layout: layout::layout::<F>(),
             tile: tile::quantised::<F>,
             tame: F::tame,
+            encode: None,
         }
+    }
+
+    const fn written<F: Encode>() -> Self {
+        Self { encode: Some(F::encode), ..Self::quant::<F>() }
     }
 
     const fn float<F: FloatFormat>() -> Self {
@@ -116,6 +132,7 @@ impl Format {
             layout: Layout::new(F::FIELDS, F::BYTES, 1),
             tile: tile::float::<F>,
             tame: float::tame::<F>,
+            encode: Some(float::encode::<F>),
         }
     }
 
@@ -129,6 +146,21 @@ impl Format {
     pub fn dequantise(&self, bytes: &[u8], out: &mut [f32]) {
         assert_eq!(bytes.len(), self.row_bytes(out.len()), "{} bytes", self.name);
         (self.dequantise)(bytes, out);
+    }
+
+    /// Whether values can be written in it.
+    pub fn is_written(&self) -> bool {
+        self.encode.is_some()
+    }
+
+    /// Writes whole blocks of finite values as the ones that come near them.
+    pub fn quantise(&self, values: &[f32], bytes: &mut [u8]) {
+        assert_eq!(bytes.len(), self.row_bytes(values.len()), "{} bytes", self.name);
+        let encode = self.encode.expect("a format that is written");
+        let blocks = bytes.chunks_exact_mut(self.block_bytes);
+        for (values, block) in values.chunks_exact(self.block_values).zip(blocks) {
+            encode(values, block);
+        }
     }
 
     /// Dot products of a panel with some tiles of tokens, the sums of each; see [`tile`].
@@ -154,12 +186,12 @@ pub static FORMATS: [Format; 16] = [
     Format::quant::<plain::Q4_1>(),
     Format::quant::<plain::Q5_0>(),
     Format::quant::<plain::Q5_1>(),
-    Format::quant::<plain::Q8_0>(),
+    Format::written::<plain::Q8_0>(),
     Format::quant::<k::Q2K>(),
     Format::quant::<k::Q3K>(),
-    Format::quant::<k::Q4K>(),
-    Format::quant::<k::Q5K>(),
-    Format::quant::<k::Q6K>(),
+    Format::written::<k::Q4K>(),
+    Format::written::<k::Q5K>(),
+    Format::written::<k::Q6K>(),
     Format::quant::<codebook::Iq4Nl>(),
     Format::quant::<codebook::Iq4Xs>(),
     Format::quant::<codebook::Mxfp4>(),

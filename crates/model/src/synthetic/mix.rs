@@ -1,4 +1,5 @@
 //! Mixes: which format each matrix of a model has, by the rules of llama.cpp's `quantize`.
+//! `qwire quantize` writes by them what a file holds as floats.
 //!
 //! Norms, biases and the router are always F32 and no part of a mix. The exceptions that llama.cpp
 //! makes for models of exactly eight experts (Mixtral) are left out. To add a mix, add a row.
@@ -83,6 +84,32 @@ impl Mix {
         fitting(self.more.filter(|_| precious).unwrap_or(usual), k)
     }
 
+    /// The format of a file's tensor with rows of k values; none for what is no part of a mix.
+    pub fn of_tensor(&self, name: &str, k: usize, layers: usize, tied: bool) -> Option<Dtype> {
+        match name {
+            "token_embd.weight" => return Some(self.of_embedding(tied, k)),
+            "output.weight" => return Some(self.of_head(k)),
+            _ => {}
+        }
+        let (layer, stem) = name.strip_prefix("blk.")?.strip_suffix(".weight")?.split_once('.')?;
+        let part = match stem {
+            "attn_q" => Part::Q,
+            "attn_k" => Part::K,
+            "attn_v" => Part::V,
+            "attn_output" => Part::Output,
+            "ffn_gate" | "ffn_gate_exps" => Part::Gate,
+            "ffn_up" | "ffn_up_exps" => Part::Up,
+            "ffn_down" | "ffn_down_exps" => Part::Down,
+            _ => return None,
+        };
+        Some(self.of_part(part, layer.parse().ok()?, layers, k))
+    }
+
+    /// Every format that a matrix can have, where rows fit.
+    pub fn formats(&self) -> impl Iterator<Item = Dtype> {
+        self.cycle.iter().copied().chain(self.more).chain([self.head])
+    }
+
     /// The format of the embedding.
     pub(super) fn of_embedding(&self, tied: bool, k: usize) -> Dtype {
         if tied { self.of_head(k) } else { fitting(self.cycle[0], k) }
@@ -125,6 +152,26 @@ mod tests {
         let between = [8, 11, 14, 17, 20, 23, 26, 29, 32, 35, 38, 41];
         let expected: Vec<usize> = (0..6).chain(between).chain(42..48).collect();
         assert_eq!(sensitive, expected);
+    }
+
+    #[test]
+    fn tensors_are_known_by_their_names() {
+        let mix = mix("q4_k_m").unwrap();
+        let check = |name, tied, expected| {
+            assert_eq!(mix.of_tensor(name, 2048, 48, tied), expected, "{name}");
+        };
+        check("token_embd.weight", false, Some(Dtype::Q4_K));
+        check("token_embd.weight", true, Some(Dtype::Q6_K));
+        check("output.weight", false, Some(Dtype::Q6_K));
+        check("blk.0.attn_v.weight", false, Some(Dtype::Q6_K));
+        check("blk.9.ffn_down_exps.weight", false, Some(Dtype::Q4_K));
+        check("blk.11.ffn_down.weight", false, Some(Dtype::Q6_K));
+        for name in ["blk.0.ffn_gate_inp.weight", "blk.0.attn_q_norm.weight", "blk.x.attn_q.weight"]
+        {
+            check(name, false, None);
+        }
+        check("blk.0.attn_q.bias", false, None);
+        check("output_norm.weight", false, None);
     }
 
     #[test]

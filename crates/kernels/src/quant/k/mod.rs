@@ -12,7 +12,8 @@ pub use q4_k::Q4K;
 pub use q5_k::Q5K;
 pub use q6_k::Q6K;
 
-use super::{Block, f16_at, put_scale};
+use super::{Block, f16_at, fit, put_scale};
+use crate::half;
 
 /// The eight 6-bit scales and minima of Q4_K and Q5_K, packed in twelve bytes.
 ///
@@ -42,6 +43,39 @@ fn scales_and_biases(block: &[u8], out: &mut Block) {
         out.scale[j] = d * f32::from(scale);
         out.bias[j] = -(dmin * f32::from(min));
     }
+}
+
+/// The bytes that [`scale_and_min`] reads.
+fn put_scales_and_mins(packed: &mut [u8], scales: [u8; 8], mins: [u8; 8]) {
+    for j in 0..4 {
+        packed[j] = scales[j] | (scales[j + 4] >> 4) << 6;
+        packed[j + 4] = mins[j] | (mins[j + 4] >> 4) << 6;
+        packed[j + 8] = (scales[j + 4] & 0x0f) | (mins[j + 4] & 0x0f) << 4;
+    }
+}
+
+/// Fits eight groups of 32 values, writes the head that Q4_K and Q5_K share, and gives the codes.
+fn encode_groups(values: &[f32], high: f32, block: &mut [u8]) -> [u8; 256] {
+    let [mut scales, mut mins] = [[0.0; 8]; 2];
+    for (j, group) in values.chunks_exact(32).enumerate() {
+        (scales[j], mins[j]) = fit::scale_and_min(group, high);
+    }
+    let units = [scales, mins].map(|row| half::f32_to_f16(fit::extreme(&row) / 63.0));
+    let [d, dmin] = units.map(half::f16_to_f32);
+    let six_bits = |row: [f32; 8], unit: f32| {
+        let inverse = fit::inverse(unit);
+        row.map(|x| fit::code(x, inverse, 0.0, 63.0) as u8)
+    };
+    let (scales, mins) = (six_bits(scales, d), six_bits(mins, dmin));
+    block[..2].copy_from_slice(&units[0].to_le_bytes());
+    block[2..4].copy_from_slice(&units[1].to_le_bytes());
+    put_scales_and_mins(&mut block[4..16], scales, mins);
+    let mut codes = [0; 256];
+    for (i, (x, out)) in values.iter().zip(&mut codes).enumerate() {
+        let (scale, min) = (d * f32::from(scales[i / 32]), dmin * f32::from(mins[i / 32]));
+        *out = fit::code(x + min, fit::inverse(scale), 0.0, high) as u8;
+    }
+    codes
 }
 
 /// Random scales in 32..64 with equal minima, so that `middle` is the code of weight zero.

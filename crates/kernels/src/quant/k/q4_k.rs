@@ -1,8 +1,8 @@
 //! Q4_K, 144 bytes: `d:f16 | dmin:f16 | scales and mins[12] | nibbles[128]`, s = d * sc,
 //! b = -(dmin * m). Each 32 bytes of nibbles hold 64 values: low nibbles first, then high.
 
-use super::super::{Block, Field, Kernels, QuantFormat, kernels};
-use super::{scales_and_biases, tame_scales};
+use super::super::{Block, Encode, Field, Kernels, QuantFormat, kernels};
+use super::{encode_groups, scales_and_biases, tame_scales};
 
 /// Q4_K.
 pub struct Q4K;
@@ -32,6 +32,17 @@ impl QuantFormat for Q4K {
 
     fn tame(block: &mut [u8], std: f32) {
         tame_scales(block, std, 4.61, 7.5);
+    }
+}
+
+impl Encode for Q4K {
+    fn encode(values: &[f32], block: &mut [u8]) {
+        let codes = encode_groups(values, 15.0, block);
+        for (bytes, codes) in block[16..].chunks_exact_mut(32).zip(codes.chunks_exact(64)) {
+            for (l, byte) in bytes.iter_mut().enumerate() {
+                *byte = codes[l] | codes[l + 32] << 4;
+            }
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Q5_K, 176 bytes: `d:f16 | dmin:f16 | scales and mins[12] | high bits[32] | nibbles[128]`,
 //! s = d * sc, b = -(dmin * m). Bit g of a high byte belongs to group g.
 
-use super::super::{Block, Field, Kernels, QuantFormat, kernels};
-use super::{scales_and_biases, tame_scales};
+use super::super::{Block, Encode, Field, Kernels, QuantFormat, kernels};
+use super::{encode_groups, scales_and_biases, tame_scales};
 
 /// Q5_K.
 pub struct Q5K;
@@ -38,6 +38,22 @@ impl QuantFormat for Q5K {
 
     fn tame(block: &mut [u8], std: f32) {
         tame_scales(block, std, 9.23, 15.5);
+    }
+}
+
+impl Encode for Q5K {
+    fn encode(values: &[f32], block: &mut [u8]) {
+        let codes = encode_groups(values, 31.0, block);
+        let (high, low) = block[16..].split_at_mut(32);
+        high.fill(0);
+        for (i, code) in codes.iter().enumerate() {
+            high[i % 32] |= (code >> 4) << (i / 32);
+        }
+        for (bytes, codes) in low.chunks_exact_mut(32).zip(codes.chunks_exact(64)) {
+            for (l, byte) in bytes.iter_mut().enumerate() {
+                *byte = codes[l] & 0x0f | codes[l + 32] << 4;
+            }
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Q6_K, 210 bytes: `low nibbles[128] | high pairs[64] | scales:i8[16] | d:f16`, s = d * sc,
 //! zero point 32.
 
-use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_scale};
+use super::super::{Block, Encode, Field, Kernels, QuantFormat, f16_at, kernels, put_scale};
+use crate::half;
+use crate::quant::fit;
 
 /// Q6_K.
 pub struct Q6K;
@@ -47,6 +49,38 @@ impl QuantFormat for Q6K {
             *sc = (*sc as i8 | 64) as u8; // magnitude at least 32, either sign
         }
         put_scale(block, 208, std / (18.47 * 73.0));
+    }
+}
+
+impl Encode for Q6K {
+    fn encode(values: &[f32], block: &mut [u8]) {
+        let mut scales = [0.0; 16];
+        for (scale, group) in scales.iter_mut().zip(values.chunks_exact(16)) {
+            *scale = fit::scale(group, -32.0, 31.0);
+        }
+        // The largest scale has the code -128, whatever its sign.
+        let d = half::f32_to_f16(fit::extreme(&scales) / -128.0);
+        block[208..].copy_from_slice(&d.to_le_bytes());
+        let d = half::f16_to_f32(d);
+        let mut codes = [0; 256];
+        for (j, scale) in scales.into_iter().enumerate() {
+            let sc = fit::code(scale, fit::inverse(d), -128.0, 127.0);
+            block[192 + j] = sc as i8 as u8;
+            let inverse = fit::inverse(d * sc);
+            for i in 16 * j..16 * (j + 1) {
+                codes[i] = (fit::code(values[i], inverse, -32.0, 31.0) + 32.0) as u8;
+            }
+        }
+        let (low, high) = block[..192].split_at_mut(128);
+        let halves = low.chunks_exact_mut(64).zip(high.chunks_exact_mut(32));
+        for ((low, high), codes) in halves.zip(codes.chunks_exact(128)) {
+            for l in 0..32 {
+                let [a, b, c, d] = [codes[l], codes[l + 32], codes[l + 64], codes[l + 96]];
+                low[l] = a & 0x0f | c << 4;
+                low[l + 32] = b & 0x0f | d << 4;
+                high[l] = a >> 4 | b >> 4 << 2 | c >> 4 << 4 | d >> 4 << 6;
+            }
+        }
     }
 }
 

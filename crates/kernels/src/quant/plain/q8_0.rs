@@ -1,6 +1,8 @@
 //! Q8_0, 34 bytes: `d:f16 | i8[32]`, w = d * q.
 
-use super::super::{Block, Field, Kernels, QuantFormat, f16_at, kernels, put_scale};
+use super::super::{Block, Encode, Field, Kernels, QuantFormat, f16_at, kernels, put_scale};
+use crate::half;
+use crate::quant::fit;
 
 /// Q8_0.
 pub struct Q8_0;
@@ -26,6 +28,17 @@ impl QuantFormat for Q8_0 {
 
     fn tame(block: &mut [u8], std: f32) {
         put_scale(block, 0, std / 73.9);
+    }
+}
+
+impl Encode for Q8_0 {
+    fn encode(values: &[f32], block: &mut [u8]) {
+        let d = half::f32_to_f16(fit::extreme(values).abs() / 127.0);
+        block[..2].copy_from_slice(&d.to_le_bytes());
+        let inverse = fit::inverse(half::f16_to_f32(d));
+        for (x, byte) in values.iter().zip(&mut block[2..]) {
+            *byte = fit::code(*x, inverse, -127.0, 127.0) as i8 as u8;
+        }
     }
 }
 
