@@ -41,17 +41,25 @@ def calls(speaker, tokenizer, conversations):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("model", type=pathlib.Path)
-    arguments.add_argument("--tokenizer", type=pathlib.Path, required=True, help="tokenizer.json of the training")
+    arguments.add_argument(
+        "--tokenizer", type=pathlib.Path, required=True, help="tokenizer.json of the training"
+    )
     arguments.add_argument("--conversations", type=int, default=1000)
     arguments.add_argument("--facts", type=int, default=600)
-    arguments.add_argument("--decoded", type=int, default=150, help="conversations that are decoded")
+    arguments.add_argument(
+        "--decoded", type=int, default=150, help="conversations that are decoded"
+    )
     arguments.add_argument("--long", type=int, default=60)
     given = arguments.parse_args()
     torch.set_num_threads(1)
     tokenizer = Tokenizer.from_file(str(given.tokenizer))
     model = gguf_file.read(given.model)
     speaker = agent.Speaker(gguf_file.transformers_model(model), tokenizer)
-    found = {"held out": held_out.score(model, held_out.documents(tokenizer, given.conversations, given.facts))}
+    found = {
+        "held out": held_out.score(
+            model, held_out.documents(tokenizer, given.conversations, given.facts)
+        )
+    }
     long = (batches.long_conversation(f"{held_out.SEED} long {i}") for i in range(given.long))
     documents = [d for d in batches.documents(tokenizer, long) if 1024 <= len(d.ids) <= 4096]
     found["long"] = held_out.score(model, documents) | {"documents": len(documents)}
@@ -59,7 +67,10 @@ def main():
     drawn = (corpus.conversation(f"{held_out.SEED} decoded {i}") for i in range(given.decoded))
     found["decoded"] = calls(speaker, tokenizer, drawn)
     template = (HERE / "template.jinja").read_text()
-    solved = {name: agent.solve(speaker, template, fixture) for name, fixture in agent.fixtures(HERE / "fixtures").items()}
+    solved = {
+        name: agent.solve(speaker, template, fixture)
+        for name, fixture in agent.fixtures(HERE / "fixtures").items()
+    }
     found["fixtures"] = {name: passed for name, (passed, _) in solved.items()}
     found["fixture conversations"] = {name: messages for name, (_, messages) in solved.items()}
     print(json.dumps(found, indent=1))

@@ -5,19 +5,26 @@ import pathlib
 
 from tokenizers import Tokenizer
 
-from box import tokens, train
+from box import gguf_file, tokens, train
+
+CONTEXT = 4096
+HERE = pathlib.Path(__file__).parent
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--output", type=pathlib.Path, required=True, help="folder for everything that is made")
-    arguments.add_argument("--steps", type=int, default=8000)
+    arguments.add_argument(
+        "--output", type=pathlib.Path, required=True, help="folder for all that is made"
+    )
+    arguments.add_argument("--steps", type=int, default=12_000)
     arguments.add_argument("--threads", type=int, default=2)
     given = arguments.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     path = given.output / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path)) if path.exists() else tokens.train(path)
-    train.train(tokenizer, given.output, given.steps, given.threads)
+    model = train.train(tokenizer, given.output, given.steps, given.threads)
+    template = (HERE / "template.jinja").read_text()
+    gguf_file.write(given.output / "box-f32.gguf", model, tokenizer, template, CONTEXT)
 
 
 if __name__ == "__main__":

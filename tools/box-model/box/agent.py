@@ -14,7 +14,10 @@ from .values import Values
 
 TURNS = 8
 MOST_TOKENS = 400
-CALL = re.compile(r"<tool_call>\n<function=([^>\n]+)>\n((?:<parameter=[^>\n]+>\n.*?\n</parameter>\n)+)</function>\n</tool_call>", re.S)
+CALL = re.compile(
+    r"<tool_call>\n<function=([^>\n]+)>\n((?:<parameter=[^>\n]+>\n.*?\n</parameter>\n)+)</function>\n</tool_call>",
+    re.S,
+)
 PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n(.*?)\n</parameter>\n", re.S)
 
 
@@ -53,7 +56,13 @@ def parse(text):
 def apply(folder, name, arguments):
     """What a tool gives."""
     if name == "run_command":
-        done = subprocess.run(["sh", "-c", arguments["command"]], cwd=folder, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(
+            ["sh", "-c", arguments["command"]],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
         output = (done.stdout + done.stderr).rstrip("\n")
         return (output + "\n" if output else "") + f"exit status {done.returncode}"
     path = folder / arguments["path"]
@@ -97,7 +106,9 @@ def solve(speaker, template, fixture):
                 messages.append({"role": "assistant", "content": said})
                 break
             function = {"name": call[0], "arguments": call[1]}
-            messages.append({"role": "assistant", "content": "", "tool_calls": [{"function": function}]})
+            messages.append(
+                {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
+            )
             try:
                 result = apply(folder, *call)
             except (KeyError, OSError, subprocess.TimeoutExpired) as error:

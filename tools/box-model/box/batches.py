@@ -82,8 +82,12 @@ class Stream:
         return self.batches[self.taken - 1]
 
     def draw(self):
-        seeds = [f"{self.seed} {self.long} {self.chunk} {i}" for i in range(32 if self.long else ROWS)]
-        kinds = [long_conversation(seed) if self.long else corpus.conversation(seed) for seed in seeds]
+        seeds = [
+            f"{self.seed} {self.long} {self.chunk} {i}" for i in range(32 if self.long else ROWS)
+        ]
+        kinds = [
+            long_conversation(seed) if self.long else corpus.conversation(seed) for seed in seeds
+        ]
         found = [d for d in documents(self.tokenizer, kinds) if len(d.ids) <= LONGEST]
         return bucketed(found, self.size, random.Random(f"{self.seed} {self.chunk}"))
 

@@ -22,7 +22,10 @@ LAYER = {
     "mlp.gate.weight": "ffn_gate_inp.weight",
     "mlp.experts.down_proj": "ffn_down_exps.weight",
 }
-WHOLE = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+WHOLE = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+}
 
 
 def weights(model):
@@ -77,12 +80,17 @@ def add_vocabulary(writer, tokenizer):
     model = json.loads(tokenizer.to_str())["model"]
     ids = tokenizer.get_vocab()
     texts = sorted(ids, key=ids.get)
-    kinds = {**dict.fromkeys(tokens.CONTROLS, gguf.TokenType.CONTROL), **dict.fromkeys(tokens.MARKS, gguf.TokenType.USER_DEFINED)}
+    kinds = {
+        **dict.fromkeys(tokens.CONTROLS, gguf.TokenType.CONTROL),
+        **dict.fromkeys(tokens.MARKS, gguf.TokenType.USER_DEFINED),
+    }
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(texts)
     writer.add_token_types([kinds.get(text, gguf.TokenType.NORMAL) for text in texts])
-    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]])
+    writer.add_token_merges(
+        [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    )
     writer.add_bos_token_id(ids["<|endoftext|>"])
     writer.add_eos_token_id(ids["<|im_end|>"])
     writer.add_pad_token_id(ids["<|endoftext|>"])
@@ -93,11 +101,20 @@ def read(path):
     """The model of such a file, its weights dequantised."""
     reader = gguf.GGUFReader(str(path))
     number = lambda key: reader.fields[f"{ARCHITECTURE}.{key}"].contents()
-    found = {tensor.name: torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy()) for tensor in reader.tensors}
+    found = {
+        tensor.name: torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy())
+        for tensor in reader.tensors
+    }
     shape = Shape(
-        vocabulary=found["token_embd.weight"].shape[0], hidden=number("embedding_length"), layers=number("block_count"),
-        heads=number("attention.head_count"), kv_heads=number("attention.head_count_kv"), head=number("attention.key_length"),
-        experts=number("expert_count"), used=number("expert_used_count"), ffn=number("expert_feed_forward_length"),
+        vocabulary=found["token_embd.weight"].shape[0],
+        hidden=number("embedding_length"),
+        layers=number("block_count"),
+        heads=number("attention.head_count"),
+        kv_heads=number("attention.head_count_kv"),
+        head=number("attention.key_length"),
+        experts=number("expert_count"),
+        used=number("expert_used_count"),
+        ffn=number("expert_feed_forward_length"),
         theta=number("rope.freq_base"),
     )
     model = Model(shape)
@@ -117,13 +134,25 @@ def transformers_model(model):
 
     shape = model.shape
     config = Qwen3MoeConfig(
-        vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.ffn, num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads, head_dim=shape.head,
-        num_experts=shape.experts, num_experts_per_tok=shape.used, moe_intermediate_size=shape.ffn, norm_topk_prob=True,
-        rope_parameters={"rope_type": "default", "rope_theta": shape.theta}, rms_norm_eps=EPS, tie_word_embeddings=True,
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.ffn,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head,
+        num_experts=shape.experts,
+        num_experts_per_tok=shape.used,
+        moe_intermediate_size=shape.ffn,
+        norm_topk_prob=True,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.theta},
+        rms_norm_eps=EPS,
+        tie_word_embeddings=True,
         max_position_embeddings=shape.positions,
     )
     theirs = Qwen3MoeForCausalLM(config).eval()
-    missing = theirs.load_state_dict(model.state_dict() | {"lm_head.weight": model.model.embed_tokens.weight}, strict=False)
+    missing = theirs.load_state_dict(
+        model.state_dict() | {"lm_head.weight": model.model.embed_tokens.weight}, strict=False
+    )
     assert not missing.missing_keys and not missing.unexpected_keys, missing
     return theirs

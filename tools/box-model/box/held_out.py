@@ -41,7 +41,12 @@ def score(model, documents):
             at += last - first
     model.train()
     calls = [family for family in count if family.startswith("call")]
-    share = {family: [round(exact[family] / count[family], 3), count[family]] for family in sorted(count)}
-    share["calls"] = [round(sum(exact[f] for f in calls) / max(1, sum(count[f] for f in calls)), 3), sum(count[f] for f in calls)]
+    share = {
+        family: [round(exact[family] / count[family], 3), count[family]] for family in sorted(count)
+    }
+    share["calls"] = [
+        round(sum(exact[f] for f in calls) / max(1, sum(count[f] for f in calls)), 3),
+        sum(count[f] for f in calls),
+    ]
     loads = [[round(value, 2) for value in load.tolist()] for load in model.loads()]
     return {"loss": round(loss / tokens, 4), "exact": share, "loads": loads}

@@ -151,7 +151,10 @@ class Model(nn.Module):
 
     def loads(self):
         """Each expert's share of its layer's rows, times the number of experts; then counts anew."""
-        loads = [layer.mlp.load / layer.mlp.load.sum() * self.shape.experts for layer in self.model.layers]
+        loads = [
+            layer.mlp.load / layer.mlp.load.sum() * self.shape.experts
+            for layer in self.model.layers
+        ]
         for layer in self.model.layers:
             layer.mlp.load = torch.zeros_like(layer.mlp.load)
         return loads

@@ -19,7 +19,14 @@ QWEN = (
 )
 RUNS = r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]|\s+"
 CONTROLS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-MARKS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
+MARKS = [
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
+]
 SIZE = 2048
 SPACED = 420
 DOCUMENTS = 20_000
@@ -38,10 +45,14 @@ def train(path):
     texts = list(sample())
     learner = Tokenizer(models.BPE())
     bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    learner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(RUNS), "isolated"), bytes_only])
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(RUNS), "isolated"), bytes_only]
+    )
     size = SIZE - len(CONTROLS + MARKS) - SPACED - 16
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    learner.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False))
+    learner.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+    )
     model = json.loads(learner.to_str())["model"]
     vocabulary, merges = model["vocab"], [tuple(pair) for pair in model["merges"]]
 
@@ -52,13 +63,21 @@ def train(path):
 
     for left, right in [(">", "Ċ"), (":", "Ċ"), ("<", "/"), ("<", "function"), ("<", "parameter")]:
         merge(left, right)
-    drawn = {case(word) for word in values.WORDS + values.SETTINGS for case in (str, str.capitalize, str.upper)}
-    counts = collections.Counter(word for text in texts for word in re.findall(r" ([A-Za-z]+)", text))
+    drawn = {
+        case(word)
+        for word in values.WORDS + values.SETTINGS
+        for case in (str, str.capitalize, str.upper)
+    }
+    counts = collections.Counter(
+        word for text in texts for word in re.findall(r" ([A-Za-z]+)", text)
+    )
     for word, _ in counts.most_common():
         if len(vocabulary) < SIZE - len(CONTROLS + MARKS) and len(word) > 1 and word not in drawn:
             merge("Ġ", word)
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN), "isolated"), bytes_only])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(QWEN), "isolated"), bytes_only]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(CONTROLS)
     tokenizer.add_tokens(MARKS)

@@ -12,13 +12,13 @@ from . import batches, held_out
 from .model import Model, Shape
 
 SEED = 1
-RATE, FLOOR, WARM_UP, HOLD = 2e-3, 0.02, 100, 0.45
+RATE, FLOOR, WARM_UP, HOLD = 2e-3, 0.02, 100, 0.6
 BALANCE = 0.01
 DECAY = 0.05
 SIZE = 2048
 LONG_FROM, LONG_SHARE = 0.6, 0.08
 INDUCTION_FIRST = 1500
-CHECKPOINT, REPORT, EVALUATE = 250, 50, 500
+CHECKPOINT, REPORT, EVALUATE = 100, 50, 500
 
 
 def rate(step, steps):
@@ -37,7 +37,10 @@ class Run:
         self.model = Model(Shape(vocabulary=tokenizer.get_vocab_size()))
         matrices = [p for p in self.model.parameters() if p.dim() > 1]
         vectors = [p for p in self.model.parameters() if p.dim() == 1]
-        groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0}]
+        groups = [
+            {"params": matrices, "weight_decay": DECAY},
+            {"params": vectors, "weight_decay": 0},
+        ]
         self.optimiser = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), fused=True)
         self.short = batches.Stream(tokenizer, SEED, SIZE)
         self.long = batches.Stream(tokenizer, SEED, SIZE, long=True)
@@ -55,8 +58,11 @@ class Run:
 
     def keep(self):
         kept = {
-            "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "step": self.step, "tokens": self.tokens, "shape": self.model.shape.asdict(),
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "tokens": self.tokens,
+            "shape": self.model.shape.asdict(),
             "places": [(stream.chunk, stream.taken) for stream in (self.short, self.long)],
         }
         torch.save(kept, self.folder / "checkpoint.part")
@@ -99,11 +105,17 @@ def train(tokenizer, folder, steps, threads):
             losses.append(run.advance())
             if run.step % REPORT == 0:
                 pace = (run.tokens - tokens) / (time.time() - since)
-                line = {"step": run.step, "tokens": run.tokens, "loss": round(sum(losses) / len(losses), 4)}
+                line = {
+                    "step": run.step,
+                    "tokens": run.tokens,
+                    "loss": round(sum(losses) / len(losses), 4),
+                }
                 log.write(json.dumps(line | {"tokens_per_s": round(pace)}) + "\n")
                 losses, since, tokens = [], time.time(), run.tokens
             if run.step % EVALUATE == 0 or run.step == steps:
-                log.write(json.dumps({"step": run.step} | held_out.score(run.model, questions)) + "\n")
+                log.write(
+                    json.dumps({"step": run.step} | held_out.score(run.model, questions)) + "\n"
+                )
                 since = time.time()
             if run.step % CHECKPOINT == 0 or run.step == steps:
                 run.keep()

@@ -77,7 +77,11 @@ class Values:
         if self.chance(0.4):
             return self.choice(SETTINGS)
         if self.chance(0.3):
-            return self.choice(["max", "min", "default", self.word().lower()]) + "_" + self.choice(SETTINGS)
+            return (
+                self.choice(["max", "min", "default", self.word().lower()])
+                + "_"
+                + self.choice(SETTINGS)
+            )
         return self.name()
 
     def file(self):
@@ -104,21 +108,25 @@ class Values:
 
     def line(self):
         """One line of a file."""
-        return self.choice([
-            lambda: self.words(1, 6),
-            lambda: self.words(1, 6),
-            lambda: self.sentence(),
-            lambda: self.key() + " = " + self.choice([self.number(), self.word(), '"' + self.words(1, 2) + '"']),
-            lambda: self.key() + ": " + self.words(1, 2),
-            lambda: self.key() + "=" + self.choice([self.number(), self.word()]),
-            lambda: "# " + self.words(1, 4),
-            lambda: 'print("' + self.words(1, 3) + '")',
-            lambda: "echo " + self.words(1, 3),
-            lambda: "- " + self.words(1, 4),
-            lambda: "return " + self.choice([self.name(), self.number(), self.call()]),
-            lambda: self.name() + " = " + self.call(),
-            lambda: '"' + self.key() + '": ' + self.number() + ",",
-        ])()
+        return self.choice(
+            [
+                lambda: self.words(1, 6),
+                lambda: self.words(1, 6),
+                lambda: self.sentence(),
+                lambda: self.key()
+                + " = "
+                + self.choice([self.number(), self.word(), '"' + self.words(1, 2) + '"']),
+                lambda: self.key() + ": " + self.words(1, 2),
+                lambda: self.key() + "=" + self.choice([self.number(), self.word()]),
+                lambda: "# " + self.words(1, 4),
+                lambda: 'print("' + self.words(1, 3) + '")',
+                lambda: "echo " + self.words(1, 3),
+                lambda: "- " + self.words(1, 4),
+                lambda: "return " + self.choice([self.name(), self.number(), self.call()]),
+                lambda: self.name() + " = " + self.call(),
+                lambda: '"' + self.key() + '": ' + self.number() + ",",
+            ]
+        )()
 
     def lines(self, least, most):
         return "\n".join(self.line() for _ in range(self.between(least, most)))
@@ -131,38 +139,42 @@ class Values:
         """A command that tests something."""
         script = self.choice(["check", "test", "verify", "run", self.name()])
         folder = self.choice(["", "", "", "./", "tests/", self.name() + "/"])
-        return self.choice([
-            lambda: "sh " + folder + script + ".sh",
-            lambda: "sh " + folder + script + ".sh",
-            lambda: "bash " + folder + script + ".sh",
-            lambda: "python3 " + folder + script + ".py",
-            lambda: "python " + folder + script + ".py",
-            lambda: "make " + script,
-            lambda: "cargo test " + self.name(),
-            lambda: "npm test",
-            lambda: "pytest " + folder + "test_" + self.name() + ".py",
-            lambda: "./" + script + ".sh",
-        ])()
+        return self.choice(
+            [
+                lambda: "sh " + folder + script + ".sh",
+                lambda: "sh " + folder + script + ".sh",
+                lambda: "bash " + folder + script + ".sh",
+                lambda: "python3 " + folder + script + ".py",
+                lambda: "python " + folder + script + ".py",
+                lambda: "make " + script,
+                lambda: "cargo test " + self.name(),
+                lambda: "npm test",
+                lambda: "pytest " + folder + "test_" + self.name() + ".py",
+                lambda: "./" + script + ".sh",
+            ]
+        )()
 
     def command(self):
-        return self.choice([
-            lambda: "ls -l " + self.name(),
-            lambda: "ls " + self.name() + "/",
-            lambda: "python3 " + self.path(),
-            lambda: "cargo test " + self.name(),
-            lambda: "grep " + self.choice(["", "-n ", "-r "]) + self.name() + " " + self.path(),
-            lambda: "cat " + self.path(),
-            lambda: "mkdir -p " + self.name(),
-            lambda: "rm " + self.path(),
-            lambda: "echo " + self.words(1, 3),
-            lambda: "cp " + self.file() + " " + self.file(),
-            lambda: "mv " + self.path() + " " + self.path(),
-            lambda: "make " + self.name(),
-            lambda: 'git commit -m "' + self.words(1, 3) + '"',
-            lambda: "wc -l " + self.path(),
-            lambda: "head -n " + self.number() + " " + self.path(),
-            self.check,
-        ])()
+        return self.choice(
+            [
+                lambda: "ls -l " + self.name(),
+                lambda: "ls " + self.name() + "/",
+                lambda: "python3 " + self.path(),
+                lambda: "cargo test " + self.name(),
+                lambda: "grep " + self.choice(["", "-n ", "-r "]) + self.name() + " " + self.path(),
+                lambda: "cat " + self.path(),
+                lambda: "mkdir -p " + self.name(),
+                lambda: "rm " + self.path(),
+                lambda: "echo " + self.words(1, 3),
+                lambda: "cp " + self.file() + " " + self.file(),
+                lambda: "mv " + self.path() + " " + self.path(),
+                lambda: "make " + self.name(),
+                lambda: 'git commit -m "' + self.words(1, 3) + '"',
+                lambda: "wc -l " + self.path(),
+                lambda: "head -n " + self.number() + " " + self.path(),
+                self.check,
+            ]
+        )()
 
     def quoted(self, text):
         """The text in quotes that it does not contain."""
