@@ -91,7 +91,7 @@ class Values:
         k = self.random.random()
         if k < 0.55:
             return self.file()
-        folder = self.choice(["", "", "", "src/", "tests/", "./", "/home/", "/tmp/", "docs/"])
+        folder = self.choice(["", "", "", "src/", "tests/", "./", "/srv/", "/tmp/", "docs/"])
         depth = self.between(1, 2)
         return folder + "".join(self.name() + "/" for _ in range(depth)) + self.file()
 
