@@ -9,70 +9,75 @@ import argparse
 import json
 import pathlib
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from box import agent, batches, corpus, gguf_file, held_out
+from box import agent, batches, gguf_file, held_out
 
 HERE = pathlib.Path(__file__).parent
+LENGTHS = range(1024, 4097)
 
 
-def calls(speaker, tokenizer, conversations):
-    """Shares of calls that are well-formed, for the right tool, exact, and of turns that end."""
-    counted = {"calls": 0, "well formed": 0, "right tool": 0, "exact": 0, "turns": 0, "ended": 0}
-    for messages, tools in conversations:
-        text = ""
-        for part, family in corpus.segments(messages, tools):
-            if family:
-                said, ended = speaker.say(tokenizer.encode(text).ids)
-                counted["turns"] += 1
-                counted["ended"] += ended
-                if family.startswith("call"):
-                    wanted = agent.parse(part.removesuffix("<|im_end|>"))
-                    got = agent.parse(said)
-                    counted["calls"] += 1
-                    counted["well formed"] += got is not None
-                    counted["right tool"] += got is not None and got[0] == wanted[0]
-                    counted["exact"] += got == wanted
-            text += part
+def decoded(speaker, model, documents):
+    """Calls that are well-formed, for the right tool and exact; and turns that end by themselves."""
+    counted = dict.fromkeys(["calls", "well formed", "right tool", "exact", "turns", "ended"], 0)
+    for document, family, start, end, exact in held_out.judge(model, documents)[1]:
+        text = lambda ids: speaker.tokenizer.decode(ids, skip_special_tokens=False)
+        wanted = text(document.ids[start : end - 1])
+        said, ended = (wanted, True) if exact else speaker.say(document.ids[:start])
+        counted["turns"] += 1
+        counted["ended"] += ended
+        if family.startswith("call"):
+            call, right = agent.parse(said), agent.parse(wanted)
+            counted["calls"] += 1
+            counted["well formed"] += call is not None
+            counted["right tool"] += call is not None and call[0] == right[0]
+            counted["exact"] += call == right
     return counted
+
+
+def write_logits(folder, model, documents):
+    """Ids and Transformers' logits, for `qwire logits --tokens-file --against`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, document in enumerate(documents):
+        with torch.no_grad():
+            logits = model(torch.tensor([document.ids])).logits[0]
+        (folder / f"{i}.json").write_text(json.dumps(document.ids))
+        np.save(folder / f"{i}.npy", logits.numpy())
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("model", type=pathlib.Path)
-    arguments.add_argument(
-        "--tokenizer", type=pathlib.Path, required=True, help="tokenizer.json of the training"
-    )
-    arguments.add_argument("--conversations", type=int, default=1000)
-    arguments.add_argument("--facts", type=int, default=600)
-    arguments.add_argument(
-        "--decoded", type=int, default=150, help="conversations that are decoded"
-    )
-    arguments.add_argument("--long", type=int, default=60)
+    add = arguments.add_argument
+    add("model", type=pathlib.Path)
+    add("--tokenizer", type=pathlib.Path, required=True, help="tokenizer.json of the training")
+    add("--conversations", type=int, default=1000)
+    add("--facts", type=int, default=600)
+    add("--decoded", type=int, default=150, help="conversations whose wrong turns are decoded")
+    add("--long", type=int, default=60)
+    add("--logits", type=pathlib.Path, help="a folder for Transformers' logits of some texts")
     given = arguments.parse_args()
     torch.set_num_threads(1)
     tokenizer = Tokenizer.from_file(str(given.tokenizer))
     model = gguf_file.read(given.model)
-    speaker = agent.Speaker(gguf_file.transformers_model(model), tokenizer)
-    found = {
-        "held out": held_out.score(
-            model, held_out.documents(tokenizer, given.conversations, given.facts)
-        )
-    }
+    theirs = gguf_file.transformers_model(model)
+    speaker = agent.Speaker(theirs, tokenizer)
+    documents = held_out.documents(tokenizer, given.conversations, given.facts)
     long = (batches.long_conversation(f"{held_out.SEED} long {i}") for i in range(given.long))
-    documents = [d for d in batches.documents(tokenizer, long) if 1024 <= len(d.ids) <= 4096]
-    found["long"] = held_out.score(model, documents) | {"documents": len(documents)}
-    del found["long"]["loads"]
-    drawn = (corpus.conversation(f"{held_out.SEED} decoded {i}") for i in range(given.decoded))
-    found["decoded"] = calls(speaker, tokenizer, drawn)
+    long = [d for d in batches.documents(tokenizer, long) if len(d.ids) in LENGTHS]
+    if given.logits:
+        longest = max(long, key=lambda d: len(d.ids))
+        write_logits(given.logits, theirs, [*documents[:4], longest])
+    found = {"held out": held_out.score(model, documents)}
+    found["long"] = held_out.score(model, long) | {"documents": len(long)}
+    found["decoded"] = decoded(speaker, model, documents[: given.decoded])
     template = (HERE / "template.jinja").read_text()
-    solved = {
-        name: agent.solve(speaker, template, fixture)
-        for name, fixture in agent.fixtures(HERE / "fixtures").items()
-    }
+    solved = {}
+    for name, fixture in agent.fixtures(HERE / "fixtures").items():
+        solved[name] = agent.solve(speaker, template, fixture)
     found["fixtures"] = {name: passed for name, (passed, _) in solved.items()}
-    found["fixture conversations"] = {name: messages for name, (_, messages) in solved.items()}
+    found["work on them"] = {name: messages for name, (_, messages) in solved.items()}
     print(json.dumps(found, indent=1))
 
 

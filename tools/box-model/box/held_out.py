@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from . import batches, corpus
 
 SEED = "held out"
+ROWS = 16
 
 
 def documents(tokenizer, conversations, facts):
@@ -21,32 +22,40 @@ def documents(tokenizer, conversations, facts):
 
 
 @torch.no_grad()
-def score(model, documents):
-    """Loss, share of exact spans per family, and the experts' loads."""
+def judge(model, documents):
+    """The loss, and every span as (document, family, start, end, whether it is exact)."""
     model.eval()
-    model.loads()
-    exact, count = collections.Counter(), collections.Counter()
-    loss, tokens = 0.0, 0
+    spans, loss, tokens = [], 0.0, 0
     documents = sorted(documents, key=lambda d: len(d.ids))
-    for start in range(0, len(documents), 16):
-        batch = batches.Batch(documents[start : start + 16])
+    for first in range(0, len(documents), ROWS):
+        rows = documents[first : first + ROWS]
+        batch = batches.Batch(rows)
         logits = model(batch.ids, batch.wanted)
         right = logits.argmax(-1) == batch.targets
         loss += F.cross_entropy(logits, batch.targets, reduction="sum").item()
         tokens += len(batch.targets)
         at = 0
-        for family, _, first, last in batch.spans:
-            count[family] += 1
-            exact[family] += bool(right[at : at + last - first].all())
-            at += last - first
+        for family, row, start, end in batch.spans:
+            spans.append((rows[row], family, start, end, bool(right[at : at + end - start].all())))
+            at += end - start
     model.train()
-    calls = [family for family in count if family.startswith("call")]
-    share = {
-        family: [round(exact[family] / count[family], 3), count[family]] for family in sorted(count)
+    return loss / tokens, spans
+
+
+def score(model, documents):
+    """Loss, [share of exact spans, spans] per family, and each expert's load."""
+    model.loads()
+    loss, spans = judge(model, documents)
+    found = collections.defaultdict(list)
+    for _, family, _, _, exact in spans:
+        found[family].append(exact)
+        if family.startswith("call"):
+            found["calls"].append(exact)
+        if family.startswith("unseen"):
+            found["unseen"].append(exact)
+    shares = {
+        family: [round(sum(all_) / len(all_), 3), len(all_)]
+        for family, all_ in sorted(found.items())
     }
-    share["calls"] = [
-        round(sum(exact[f] for f in calls) / max(1, sum(count[f] for f in calls)), 3),
-        sum(count[f] for f in calls),
-    ]
     loads = [[round(value, 2) for value in load.tolist()] for load in model.loads()]
-    return {"loss": round(loss / tokens, 4), "exact": share, "loads": loads}
+    return {"loss": round(loss, 4), "exact": shares, "loads": loads}
