@@ -6,6 +6,7 @@ well-formed and for the right tool.
 """
 
 import argparse
+import collections
 import json
 import pathlib
 
@@ -20,20 +21,25 @@ LENGTHS = range(1024, 4097)
 
 
 def decoded(speaker, model, documents):
-    """Calls that are well-formed, for the right tool and exact; and turns that end by themselves."""
-    counted = dict.fromkeys(["calls", "well formed", "right tool", "exact", "turns", "ended"], 0)
+    """Turns that end by themselves, and calls that are well-formed, for the right tool, exact."""
+    counted = collections.defaultdict(collections.Counter)
     for document, family, start, end, exact in held_out.judge(model, documents)[1]:
         text = lambda ids: speaker.tokenizer.decode(ids, skip_special_tokens=False)
         wanted = text(document.ids[start : end - 1])
         said, ended = (wanted, True) if exact else speaker.say(document.ids[:start])
-        counted["turns"] += 1
-        counted["ended"] += ended
+        counted["turns"] += collections.Counter(all=1, ended=ended)
         if family.startswith("call"):
             call, right = agent.parse(said), agent.parse(wanted)
-            counted["calls"] += 1
-            counted["well formed"] += call is not None
-            counted["right tool"] += call is not None and call[0] == right[0]
-            counted["exact"] += call == right
+            named = call is not None and call[0] == right[0]
+            kind = "renamed tools" if family.endswith("renamed") else "usual tools"
+            counted[kind] += collections.Counter(
+                {
+                    "all": 1,
+                    "well formed": call is not None,
+                    "right tool": named,
+                    "exact": call == right,
+                }
+            )
     return counted
 
 

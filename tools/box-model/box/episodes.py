@@ -120,7 +120,7 @@ class Tools:
     def __init__(self, values):
         self.values = values
         self.exit = values.choice(EXITS)
-        usual = values.chance(0.7)
+        usual = self.usual = values.chance(0.7)
         self.names, self.parameters, rows = {}, {}, []
         shared = {
             key: names[0] if values.chance(0.5) else values.choice(names)
@@ -169,7 +169,7 @@ class Tools:
             "role": "assistant",
             "content": "",
             "tool_calls": [{"function": function}],
-            "family": f"call {kind}",
+            "family": f"call {kind}" if self.usual else f"call {kind} renamed",
         }
 
     def ran(self, output, status):

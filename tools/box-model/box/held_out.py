@@ -51,6 +51,7 @@ def score(model, documents):
         found[family].append(exact)
         if family.startswith("call"):
             found["calls"].append(exact)
+            found["calls renamed" if family.endswith("renamed") else "calls usual"].append(exact)
         if family.startswith("unseen"):
             found["unseen"].append(exact)
     shares = {
