@@ -12,7 +12,7 @@ from . import batches, held_out
 from .model import Model, Shape
 
 SEED = 1
-RATE, FLOOR, WARM_UP, HOLD = 2e-3, 0.02, 100, 0.6
+RATE, FLOOR, WARM_UP, HOLD = 2e-3, 0.02, 100, 0.5
 BALANCE = 0.01
 DECAY = 0.05
 SIZE = 2048

@@ -1,5 +1,6 @@
 //! The command line as its users meet it: the real binary, real files, pipes and signals.
 
+mod artefact;
 mod bench;
 mod binary;
 mod files;
