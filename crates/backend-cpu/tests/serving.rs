@@ -93,7 +93,7 @@ fn request(id: u64) -> Request {
         prompt,
         choices: Choice::several(&sampling, if id == 4 { 2 } else { 1 }),
         max_tokens: 50,
-        top_logprobs: 2,
+        logprobs: Some(2),
         report: if id == 5 { Report::Logprobs(1) } else { Report::Nothing },
         ..Request::default()
     }

@@ -69,7 +69,7 @@ impl Event {
 pub struct Sampled {
     /// The token.
     pub token: TokenId,
-    /// Its log-probability under the raw logits.
+    /// Its log-probability under the raw logits; 0 where nobody asked.
     pub logprob: f32,
     /// The likeliest tokens, best first.
     pub top: Vec<(TokenId, f32)>,

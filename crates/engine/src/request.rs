@@ -43,8 +43,8 @@ pub struct Request {
     pub max_tokens: usize,
     /// Tokens that end an answer; they are not part of it.
     pub ends: Vec<TokenId>,
-    /// Alternatives to report with each token.
-    pub top_logprobs: usize,
+    /// Log-probabilities with each token, and of so many alternatives.
+    pub logprobs: Option<usize>,
     /// What is reported of the prompt, by the first choice.
     pub report: Report,
     /// How urgent it is.

@@ -1,11 +1,11 @@
 //! The sampler from outside: which tokens it can choose, how often, and that nothing else counts.
 
 use proptest::prelude::*;
-use qwire_engine::sampler::{Dry, Poison, Sampler, Sampling, top_logprobs};
+use qwire_engine::sampler::{Dry, Poison, Sampler, Sampling, logprob, top_logprobs};
 
 fn sample(sampling: &Sampling, logits: &[f32], history: &[u32], position: u64) -> u32 {
     let mut sampler = Sampler::new(sampling.clone(), logits.len()).expect("valid parameters");
-    sampler.sample(logits, history, position, None).expect("sound logits").token
+    sampler.sample(logits, history, position, None).expect("sound logits")
 }
 
 /// Logits such as a model gives: a few high ones over a wide floor.
@@ -46,9 +46,9 @@ fn a_draw_has_a_raw_logprob() {
     };
     let mut sampler = Sampler::new(sampling, logits.len()).unwrap();
     for position in 0..20 {
-        let choice = sampler.sample(&logits, &[5, 6, 7], position, None).unwrap();
-        let raw = all.iter().find(|t| t.0 == choice.token).unwrap();
-        assert_eq!(raw.1, choice.logprob, "token {}", choice.token);
+        let token = sampler.sample(&logits, &[5, 6, 7], position, None).unwrap();
+        let raw = all.iter().find(|t| t.0 == token).unwrap();
+        assert_eq!(Ok(raw.1), logprob(&logits, token), "token {token}");
     }
 }
 
@@ -82,11 +82,11 @@ fn only_seed_and_position_count() {
     let logits = peaked(500, 3);
     let forward: Vec<u32> = {
         let mut sampler = Sampler::new(warm(), 500).unwrap();
-        (0..200).map(|p| sampler.sample(&logits, &[], p, None).unwrap().token).collect()
+        (0..200).map(|p| sampler.sample(&logits, &[], p, None).unwrap()).collect()
     };
     let mut sampler = Sampler::new(warm(), 500).unwrap();
     for position in (0..200).rev() {
-        let token = sampler.sample(&logits, &[], position, None).unwrap().token;
+        let token = sampler.sample(&logits, &[], position, None).unwrap();
         assert_eq!(token, forward[position as usize], "position {position}");
     }
     let other = Sampling { seed: 1, ..warm() };
@@ -111,8 +111,8 @@ fn a_sampler_equals_a_fresh_one_after_any_past() {
     for position in 0..150 {
         let logits = peaked(800, position % 5);
         let choice = used.sample(&logits, &history, position, None).unwrap();
-        assert_eq!(choice.token, sample(&sampling, &logits, &history, position));
-        history.push(choice.token);
+        assert_eq!(choice, sample(&sampling, &logits, &history, position));
+        history.push(choice);
     }
 }
 
@@ -125,7 +125,7 @@ fn draws_follow_the_distribution() {
         let draws = 100_000;
         let mut counts = [0u32; 8];
         for position in 0..draws {
-            counts[sampler.sample(&logits, &[], position, None).unwrap().token as usize] += 1;
+            counts[sampler.sample(&logits, &[], position, None).unwrap() as usize] += 1;
         }
         let total: f64 = expected.iter().sum();
         let mut chi2 = 0.0;
@@ -161,10 +161,10 @@ fn the_bits_are_pinned() {
         let mut history = vec![1, 2, 3];
         let mut digest = 0xcbf29ce484222325u64; // FNV-1a over words
         for position in 0..64 {
-            let choice =
-                sampler.sample(&peaked(5000, position % 7), &history, position, None).unwrap();
-            history.push(choice.token);
-            for word in [choice.token, choice.logprob.to_bits()] {
+            let logits = peaked(5000, position % 7);
+            let token = sampler.sample(&logits, &history, position, None).unwrap();
+            history.push(token);
+            for word in [token, logprob(&logits, token).unwrap().to_bits()] {
                 digest = (digest ^ u64::from(word)).wrapping_mul(0x100000001b3);
             }
         }
@@ -310,9 +310,9 @@ proptest! {
         match Sampler::new(sampling.clone(), logits.len()) {
             Err(reason) => prop_assert_eq!(sampling.validate(), Err(reason)),
             Ok(mut sampler) => match (sampler.sample(&logits, &history, position, None), bad) {
-                (Ok(choice), None) => {
-                    prop_assert!(logits[choice.token as usize] > f32::NEG_INFINITY);
-                    prop_assert!((-9999.0..=0.0).contains(&choice.logprob));
+                (Ok(token), None) => {
+                    prop_assert!(logits[token as usize] > f32::NEG_INFINITY);
+                    prop_assert!((-9999.0..=0.0).contains(&logprob(&logits, token).unwrap()));
                 }
                 (Err(Poison::Logit { token, .. }), Some(first)) => {
                     prop_assert_eq!(token as usize, first);

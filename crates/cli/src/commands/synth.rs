@@ -1,7 +1,7 @@
 //! `qwire synth`: a model of a true shape with random weights, written to a file.
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use qwire_model::synthetic::{self, MIXES, Mix, Recipe, SHAPES, ShapePreset};

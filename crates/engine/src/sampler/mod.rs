@@ -45,15 +45,6 @@ pub struct Sampler {
     typical: Typical,
 }
 
-/// A sampled token.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Choice {
-    /// The token.
-    pub token: u32,
-    /// Its log-probability under the raw logits, before any bias or penalty; at least −9999.
-    pub logprob: f32,
-}
-
 /// Logits from which no token can be drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Poison {
@@ -109,10 +100,10 @@ impl Sampler {
         history: &[u32],
         position: u64,
         mask: Option<&Mask>,
-    ) -> Result<Choice, Poison> {
+    ) -> Result<u32, Poison> {
         assert_eq!(logits.len(), self.vocab, "logits of another vocabulary");
-        let max = checked_max(logits)?;
-        let token = if self.edits() || mask.is_some() {
+        checked_max(logits)?;
+        if self.edits() || mask.is_some() {
             self.edit(logits, history);
             if let Some(mask) = mask {
                 mask.forbid(&mut self.scores);
@@ -120,12 +111,10 @@ impl Sampler {
             let scores = std::mem::take(&mut self.scores);
             let token = self.choose(&scores, position);
             self.scores = scores;
-            token?
+            token
         } else {
-            self.choose(logits, position)?
-        };
-        let mass = softmax::mass(logits, max, 1.0);
-        Ok(Choice { token, logprob: softmax::logprob(logits[token as usize], max, mass) })
+            self.choose(logits, position)
+        }
     }
 
     /// Whether any step changes a logit.
@@ -183,7 +172,7 @@ impl Sampler {
     }
 }
 
-/// The log-probability of one token under raw logits; at least −9999.
+/// The log-probability of one token under raw logits, before any bias or penalty; at least −9999.
 pub fn logprob(logits: &[f32], token: u32) -> Result<f32, Poison> {
     let max = checked_max(logits)?;
     Ok(softmax::logprob(logits[token as usize], max, softmax::mass(logits, max, 1.0)))

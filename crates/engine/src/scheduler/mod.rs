@@ -133,7 +133,7 @@ impl Scheduler {
             prompt: history.len(),
             max_tokens: request.max_tokens,
             ends: request.ends,
-            top_logprobs: request.top_logprobs,
+            logprobs: request.logprobs,
             salt: request.salt,
             guard_repetition: request.guard_repetition,
             arrived: now,

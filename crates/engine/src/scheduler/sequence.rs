@@ -38,7 +38,7 @@ pub struct Ask {
     pub prompt: usize, // tokens
     pub max_tokens: usize,
     pub ends: Vec<TokenId>,
-    pub top_logprobs: usize,
+    pub logprobs: Option<usize>,
     pub salt: Salt,
     pub guard_repetition: bool,
     pub arrived: Duration,
@@ -143,18 +143,23 @@ impl Sequence {
         let masked = allowed == Allowed::Mask;
         let position = self.history.len() as u64;
         let mask = masked.then_some(&*mask);
-        let choice = self.sampler.sample(logits, &self.history, position, mask);
-        let choice = choice.map_err(|poison| match poison {
+        let token = self.sampler.sample(logits, &self.history, position, mask);
+        let token = token.map_err(|poison| match poison {
             sampler::Poison::Empty if masked => Fault::Constraint("no token is allowed".into()),
             poison => Fault::Logits(poison),
         })?;
-        let token = TokenId(choice.token);
+        let token = TokenId(token);
         if let Some(constraint) =
             self.constraint.as_mut().filter(|_| !self.ask.ends.contains(&token))
         {
             constraint.advance(token).map_err(Fault::Constraint)?;
         }
-        Ok(Sampled { token, logprob: choice.logprob, top: top(logits, self.ask.top_logprobs) })
+        // All of the vocabulary goes into it: a tenth of a step of a small model.
+        let Some(tops) = self.ask.logprobs else {
+            return Ok(Sampled { token, logprob: 0.0, top: Vec::new() });
+        };
+        let logprob = logprob(logits, token.0).map_err(Fault::Logits)?;
+        Ok(Sampled { token, logprob, top: top(logits, tops) })
     }
 
     /// An event of this choice.

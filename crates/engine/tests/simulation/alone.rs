@@ -39,7 +39,7 @@ pub fn alone(wish: &Wish, choice: usize, layers: usize, context: usize) -> Alone
         Report::Nothing => {}
         Report::Logprobs(tops) => {
             for at in 1..wish.prompt.len() {
-                all.prompt.push(scored(wish.prompt[at], tops, &logits(&wish.prompt[..at])));
+                all.prompt.push(scored(wish.prompt[at], Some(tops), &logits(&wish.prompt[..at])));
             }
         }
         Report::Embedding(pooling) => {
@@ -81,21 +81,24 @@ fn answer(
         let position = history.len() as u64;
         let drawn = sampler.sample(&logits, &history, position, masked.then_some(&mask));
         let drawn = drawn.expect("sound logits");
-        if drawn.token == 0 {
+        if drawn == 0 {
             return End::Finished(Finish::Stop);
         }
         if let Some(constraint) = &mut constraint {
-            constraint.advance(TokenId(drawn.token)).expect("it goes on");
+            constraint.advance(TokenId(drawn)).expect("it goes on");
         }
-        tokens.push(scored(drawn.token, wish.top_logprobs, &logits));
-        history.push(drawn.token);
+        tokens.push(scored(drawn, wish.logprobs, &logits));
+        history.push(drawn);
         if tokens.len() == wish.max_tokens || history.len() > context {
             return End::Finished(Finish::Length);
         }
     }
 }
 
-fn scored(token: u32, tops: usize, logits: &[f32]) -> Sampled {
+fn scored(token: u32, tops: Option<usize>, logits: &[f32]) -> Sampled {
+    let Some(tops) = tops else {
+        return Sampled { token: TokenId(token), logprob: 0.0, top: Vec::new() };
+    };
     let top = qwire_engine::sampler::top_logprobs(logits, tops);
     let logprob = qwire_engine::sampler::logprob(logits, token).expect("sound logits");
     let top = top.into_iter().map(|(token, logprob)| (TokenId(token), logprob)).collect();

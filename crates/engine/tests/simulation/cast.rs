@@ -58,7 +58,7 @@ pub struct Wish {
     pub report: Report,
     pub class: Class,
     pub salt: Salt,
-    pub top_logprobs: usize,
+    pub logprobs: Option<usize>,
 }
 
 impl Wish {
@@ -99,7 +99,7 @@ impl Wish {
             report,
             class: *random.pick(&[Class::Interactive, Class::Normal, Class::Background]),
             salt: Salt(u128::from(random.one_in(5))),
-            top_logprobs: random.below(3) as usize,
+            logprobs: random.below(4).checked_sub(1).map(|tops| tops as usize),
         }
     }
 
@@ -114,7 +114,7 @@ impl Wish {
             choices,
             max_tokens: self.max_tokens,
             ends: vec![TokenId(0)],
-            top_logprobs: self.top_logprobs,
+            logprobs: self.logprobs,
             report: self.report,
             class: self.class,
             salt: self.salt,

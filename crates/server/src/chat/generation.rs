@@ -346,7 +346,7 @@ fn queue(
         choices: choices.into_iter().map(held).collect(),
         max_tokens: most,
         ends: if parameters.ignore_ends { Vec::new() } else { ends.collect() },
-        top_logprobs: logprobs.map_or(0, |logprobs| logprobs.top),
+        logprobs: logprobs.map(|logprobs| logprobs.top),
         report,
         class: parameters.class,
         salt: parameters.salt,

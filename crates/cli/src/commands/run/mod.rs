@@ -135,7 +135,7 @@ pub fn run(args: &RunArgs, environment: &Environment) -> Result<u8, Failure> {
         choices: vec![Choice::plain(sampling)],
         max_tokens: args.length.max_tokens.unwrap_or(usize::MAX),
         ends: vocabulary.end_ids().iter().copied().map(TokenId).collect(),
-        top_logprobs: args.output.logprobs.unwrap_or(0),
+        logprobs: args.output.logprobs,
         ..Request::default()
     };
     let id = RequestId(0);
