@@ -86,6 +86,17 @@ impl<S: Speaker> Talk<S> {
     }
 }
 
+/// What most wires say while a prompt is read, and while nothing happens.
+pub fn sign_of_life(step: &Step, out: &mut Vec<u8>) {
+    match step {
+        Step::Prefill { done, total, left } => {
+            let seconds = left.as_secs_f64().ceil();
+            comment(out, &format!("prompt {done}/{total}, {seconds} s left"));
+        }
+        _ => comment(out, "ping"),
+    }
+}
+
 /// The visible text of parts, for wires that know nothing else.
 pub fn text_of(parts: Vec<Part>) -> String {
     let text = |part| if let Part::Text(text) = part { Some(text) } else { None };

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::infill;
 use crate::answer::{Json, decimal};
 use crate::app::{App, Model, aside};
-use crate::chat::stream::{self, Speaker, comment, event, text_of};
+use crate::chat::stream::{self, Speaker, comment, event, sign_of_life, text_of};
 use crate::chat::whole::{millis, whole};
 use crate::chat::{Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Step};
 use crate::edge::Account;
@@ -257,11 +257,7 @@ impl Speaker for LlamaSpeaker {
     fn speak(&mut self, step: Step, out: &mut Vec<u8>) -> bool {
         match step {
             Step::Started { .. } | Step::Prompt(..) => {}
-            Step::Prefill { done, total, left } => {
-                let seconds = left.as_secs_f64().ceil();
-                comment(out, &format!("prompt {done}/{total}, {seconds} s left"));
-            }
-            Step::Silence => comment(out, "ping"),
+            Step::Prefill { .. } | Step::Silence => sign_of_life(&step, out),
             Step::Said { choice, parts, token } => {
                 let text = text_of(parts);
                 self.lines[choice] |= text.contains('\n');

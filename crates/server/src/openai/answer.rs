@@ -11,7 +11,7 @@ use super::letterhead::Letterhead;
 use super::usage::{Usage, chat_logprobs};
 use crate::app::{Model, Settings};
 use crate::chat::name::named;
-use crate::chat::stream::{Speaker, comment, event};
+use crate::chat::stream::{Speaker, event, sign_of_life};
 use crate::chat::whole::whole;
 use crate::chat::{Finish, Generation, Over, Step};
 use crate::fault::{Fault, Wire};
@@ -159,24 +159,19 @@ impl Speaker for ChatSpeaker {
     fn speak(&mut self, step: Step, out: &mut Vec<u8>) -> bool {
         match step {
             Step::Started { cached, .. } => self.cached = cached,
-            Step::Prefill { done, total, left } => {
-                let seconds = left.as_secs_f64().ceil();
-                if self.delivery.progress {
-                    let progress = json!({
-                        "total": total, "processed": done, "cache": self.cached,
-                        "seconds_left": seconds,
-                    });
-                    let mut body = self.letterhead.body("chat.completion.chunk", json!([]));
-                    body.insert("prompt_progress".into(), progress);
-                    event(out, &body);
-                } else {
-                    comment(out, &format!("prompt {done}/{total}, {seconds} s left"));
-                }
+            Step::Prefill { done, total, left } if self.delivery.progress => {
+                let progress = json!({
+                    "total": total, "processed": done, "cache": self.cached,
+                    "seconds_left": left.as_secs_f64().ceil(),
+                });
+                let mut body = self.letterhead.body("chat.completion.chunk", json!([]));
+                body.insert("prompt_progress".into(), progress);
+                event(out, &body);
             }
             Step::Silence if self.heartbeat_chunks => {
                 self.delta(0, &json!({ "content": "" }), out);
             }
-            Step::Silence => comment(out, "ping"),
+            Step::Prefill { .. } | Step::Silence => sign_of_life(&step, out),
             Step::Prompt(..) => {}
             Step::Said { choice, parts, token } => self.said(choice, parts, token, out),
             Step::Over(index, over) => {

@@ -15,7 +15,7 @@ use super::usage::{Listing, Usage};
 use crate::answer::Json;
 use crate::app::{App, Model, aside};
 use crate::chat::parameters::STOPS;
-use crate::chat::stream::{self, Speaker, comment, event, text_of};
+use crate::chat::stream::{self, Speaker, event, sign_of_life, text_of};
 use crate::chat::whole::whole;
 use crate::chat::{Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Step};
 use crate::edge::Account;
@@ -297,11 +297,7 @@ impl Speaker for CompletionSpeaker {
                 self.early.push(step);
             }
             Step::Started { .. } => {}
-            Step::Prefill { done, total, left } => {
-                let seconds = left.as_secs_f64().ceil();
-                comment(out, &format!("prompt {done}/{total}, {seconds} s left"));
-            }
-            Step::Silence => comment(out, "ping"),
+            Step::Prefill { .. } | Step::Silence => sign_of_life(&step, out),
             Step::Prompt(index, tokens) => {
                 for index in index..index + self.n {
                     self.tell(index, "", false, &tokens, out);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::tools::{Origin, Tools};
 use crate::app::App;
 use crate::chat::name::named;
-use crate::chat::stream::{Speaker, comment, event_named};
+use crate::chat::stream::{Speaker, event_named, sign_of_life};
 use crate::chat::{Finish, Generation, Over, Step};
 use crate::fault::{Fault, Wire};
 
@@ -260,11 +260,7 @@ impl Speaker for ResponseSpeaker {
     fn speak(&mut self, step: Step, out: &mut Vec<u8>) -> bool {
         match step {
             Step::Started { .. } | Step::Prompt(..) => {}
-            Step::Prefill { done, total, left } => {
-                let seconds = left.as_secs_f64().ceil();
-                comment(out, &format!("prompt {done}/{total}, {seconds} s left"));
-            }
-            Step::Silence => comment(out, "ping"),
+            Step::Prefill { .. } | Step::Silence => sign_of_life(&step, out),
             Step::Said { parts, .. } => parts.into_iter().for_each(|part| self.part(part, out)),
             Step::Over(_, over) => self.over(&over, out),
             Step::Failed(_, fault) => {
