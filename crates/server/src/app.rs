@@ -10,6 +10,7 @@ use qwire_text::{ChatTemplate, Grammars, Vocabulary};
 
 use crate::admin::sums::Sums;
 use crate::fault::Fault;
+use crate::fields::Fields;
 use crate::responses::kept::Kept;
 
 /// What the endpoints share.
@@ -199,6 +200,12 @@ impl App {
     /// The model, or 503.
     pub fn model(&self) -> Result<&Model, Fault> {
         self.model.get().ok_or_else(Fault::loading)
+    }
+
+    /// The model that a request asks for.
+    pub fn asked_model(&self, fields: &mut Fields) -> Result<&Model, Fault> {
+        let name = fields.text("model")?;
+        self.model_named(name.as_deref())
     }
 
     /// The model, if this is one of its names.

@@ -50,12 +50,17 @@ fn readers() -> Vec<(&'static str, Read, Vec<Value>)> {
     vec![
         (
             "/v1/chat/completions",
-            |f, app| f.text("model").and(ChatRequest::read(f, app.model()?).map(drop)),
+            |f, app| {
+                f.text("model").and(ChatRequest::read(f, app.model()?, &app.settings).map(drop))
+            },
             vec![messages()],
         ),
         (
             "/v1/completions",
-            |f, app| f.text("model").and(CompletionRequest::read(f, app.model()?).map(drop)),
+            |f, app| {
+                f.text("model")
+                    .and(CompletionRequest::read(f, app.model()?, &app.settings).map(drop))
+            },
             vec![prompt()],
         ),
         (

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Json;
 use crate::app::{App, Model, aside};
-use crate::chat::{Conversation, parameters, prompt};
+use crate::chat::{Conversation, parameters, turn};
 use crate::fault::Fault;
 use crate::fields::{Fields, ids, text};
 
@@ -104,7 +104,7 @@ impl Ask {
             Source::Prompt(prompt) => {
                 model.vocabulary.encode_prompt(&text(prompt, "prompt")?, Special::Parse)
             }
-            Source::Chat(chat) => prompt::of(&chat, model)?.ids,
+            Source::Chat(chat) => turn::prompt(&chat, model)?.ids,
         };
         Ok(ids.into_iter().map(TokenId).collect())
     }

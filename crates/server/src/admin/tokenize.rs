@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Json;
 use crate::app::{App, Model, aside};
-use crate::chat::{Conversation, prompt};
+use crate::chat::{Conversation, turn};
 use crate::fault::Fault;
 use crate::fields::{Fields, ids};
 
@@ -77,7 +77,7 @@ impl Ask {
                 return Ok(json!({ "tokens": tokens }));
             }
             Source::Prompt(text) => encode(text, true),
-            Source::Chat(chat) => prompt::of(chat, model)?.ids,
+            Source::Chat(chat) => turn::prompt(chat, model)?.ids,
         };
         let text = |id: &u32| vocabulary.decode(&[*id], Controls::Show);
         let strings = self.strings.then(|| tokens.iter().map(text).collect::<Vec<_>>());
@@ -169,6 +169,6 @@ pub async fn apply_template(
     let Chat { model, conversation } = Chat::read(&mut fields)?;
     let ignored = fields.finish(&app.settings)?;
     let prompt =
-        aside(move || prompt::of(&conversation, app.model_named(model.as_deref())?)).await?;
+        aside(move || turn::prompt(&conversation, app.model_named(model.as_deref())?)).await?;
     Ok((ignored, Json(json!({ "prompt": prompt.text }))))
 }

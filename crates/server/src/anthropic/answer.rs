@@ -1,14 +1,16 @@
 //! Answer: what a generation is in Anthropic's words, whole or as events.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use qwire_text::tools::Part;
 use serde_json::{Value, json};
 
 use crate::app::Model;
 use crate::chat::name::named;
-use crate::chat::stream::{Speaker, event_named};
+use crate::chat::speaker::event_named;
 use crate::chat::whole::whole;
-use crate::chat::{Finish, Generation, Over, Step};
+use crate::chat::{Finish, Generation, Over, Speaker, Step};
 use crate::fault::{Fault, Wire};
 
 /// Anthropic's words.
@@ -30,36 +32,10 @@ enum Block {
 }
 
 impl MessageSpeaker {
-    /// A speaker about a prompt of so many tokens, of which so many are cached.
-    pub fn of(model: &Model, prompt: usize, cached: usize) -> Result<Self, Fault> {
+    /// A speaker about a prompt of so many tokens.
+    pub fn of(model: &Model, prompt: usize) -> Result<Self, Fault> {
         let id = named("msg_")?;
-        Ok(Self { id, model: model.name.clone(), prompt, cached, open: None, index: 0 })
-    }
-
-    /// The answer at once. A call that was cut is left out: nobody should execute it.
-    pub async fn whole(mut self, mut generation: Generation) -> Result<Value, Fault> {
-        let said = whole(&mut generation).await?.remove(0);
-        let mut content = Vec::new();
-        if !said.reasoning.is_empty() {
-            let thinking = said.reasoning;
-            content.push(json!({ "type": "thinking", "thinking": thinking, "signature": "" }));
-        }
-        if !said.text.is_empty() {
-            content.push(json!({ "type": "text", "text": said.text }));
-        }
-        for call in said.calls.into_iter().filter(|call| call.complete) {
-            let input: Value = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
-            let id = named("toolu_")?;
-            content
-                .push(json!({ "type": "tool_use", "id": id, "name": call.name, "input": input }));
-        }
-        self.cached = said.over.cached_tokens;
-        let (reason, stop) = reason(&said.over.finish);
-        let mut message = self.message(&content);
-        message["stop_reason"] = json!(reason);
-        message["stop_sequence"] = stop;
-        message["usage"] = self.usage(said.over.answer_tokens);
-        Ok(message)
+        Ok(Self { id, model: model.name.clone(), prompt, cached: 0, open: None, index: 0 })
     }
 
     fn message(&self, content: &[Value]) -> Value {
@@ -157,6 +133,38 @@ fn reason(finish: &Finish) -> (&'static str, Value) {
 }
 
 impl Speaker for MessageSpeaker {
+    const PATIENCE: Duration = Duration::from_millis(50);
+
+    fn learn(&mut self, cached: usize) {
+        self.cached = cached;
+    }
+
+    /// A call that was cut is left out: nobody should execute it.
+    async fn whole(mut self, mut generation: Generation) -> Result<Value, Fault> {
+        let said = whole(&mut generation).await?.remove(0);
+        let mut content = Vec::new();
+        if !said.reasoning.is_empty() {
+            let thinking = said.reasoning;
+            content.push(json!({ "type": "thinking", "thinking": thinking, "signature": "" }));
+        }
+        if !said.text.is_empty() {
+            content.push(json!({ "type": "text", "text": said.text }));
+        }
+        for call in said.calls.into_iter().filter(|call| call.complete) {
+            let input: Value = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
+            let id = named("toolu_")?;
+            content
+                .push(json!({ "type": "tool_use", "id": id, "name": call.name, "input": input }));
+        }
+        self.cached = said.over.cached_tokens;
+        let (reason, stop) = reason(&said.over.finish);
+        let mut message = self.message(&content);
+        message["stop_reason"] = json!(reason);
+        message["stop_sequence"] = stop;
+        message["usage"] = self.usage(said.over.answer_tokens);
+        Ok(message)
+    }
+
     fn open(&mut self, out: &mut Vec<u8>) {
         let start = json!({ "type": "message_start", "message": self.message(&[]) });
         event_named(out, "message_start", &start);

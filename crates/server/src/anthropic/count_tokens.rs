@@ -9,17 +9,16 @@ use serde_json::json;
 
 use super::messages::MessagesRequest;
 use crate::answer::Json;
-use crate::app::App;
+use crate::app::{App, aside};
 use crate::fault::Fault;
 use crate::fields::Fields;
 
 /// The endpoint.
 pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<impl IntoResponse, Fault> {
     let mut fields = Fields::of_body(&body)?;
-    let name = fields.text("model")?;
-    let model = app.model_named(name.as_deref())?;
+    let model = app.asked_model(&mut fields)?;
     let request = MessagesRequest::read(&mut fields, model)?;
     let ignored = fields.finish(&app.settings)?;
-    let order = request.order(app.clone()).await?;
-    Ok((ignored, Json(json!({ "input_tokens": order.ids.len() }))))
+    let prompt = aside(move || request.prompt(app.model()?)).await?;
+    Ok((ignored, Json(json!({ "input_tokens": prompt.len() }))))
 }

@@ -1,30 +1,23 @@
 //! `POST /v1/messages`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Extension, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use qwire_engine::{Class, Report};
-use qwire_text::tools::Rules;
+use qwire_engine::Class;
 use serde_json::json;
 
 use super::answer::MessageSpeaker;
 use super::blocks;
-use crate::answer::Json;
-use crate::app::{App, Model, aside};
-use crate::chat::{
-    Conversation, Form, Generation, Order, Parameters, Reading, ToolChoice, prompt, stream,
-};
+use crate::app::{App, Model};
+use crate::chat::{Asked, Conversation, Form, Parameters, ToolChoice, Turn, speaker, turn};
 use crate::edge::Account;
 use crate::fault::Fault;
 use crate::fields::Fields;
 
 /// Most texts that end an answer.
 const STOPS: usize = 64;
-/// The first event may wait so long for the figure of what is cached.
-const PATIENCE: Duration = Duration::from_millis(50);
 const WITHOUT_EFFECT: &[&str] = &[
     "container",
     "context_management",
@@ -36,10 +29,7 @@ const WITHOUT_EFFECT: &[&str] = &[
 
 /// A request, every field read.
 pub struct MessagesRequest {
-    conversation: Conversation,
-    parameters: Parameters,
-    choice: ToolChoice,
-    parallel: bool,
+    turn: Turn,
     stream: bool,
 }
 
@@ -49,30 +39,22 @@ pub async fn post(
     Extension(account): Extension<Account>,
     body: Bytes,
 ) -> Result<Response, Fault> {
-    let mut fields = Fields::of_body(&body)?;
-    let name = fields.text("model")?;
-    let model = app.model_named(name.as_deref())?;
-    let mut request = MessagesRequest::read(&mut fields, model)?;
-    if request.parameters.max_tokens.is_none() {
-        return Err(Fault::field("max_tokens", "is required"));
-    }
-    if name.is_some_and(|name| name.contains("haiku")) {
-        // The small model is asked for titles and summaries.
-        request.parameters.class = Class::Background;
-    }
-    let ignored = fields.finish(&app.settings)?;
-    let streams = request.stream;
-    let order = request.order(app.clone()).await?;
-    let prompt = order.ids.len();
-    let mut generation = Generation::start(&app, account, vec![order])?;
-    let cached = generation.cached_within(PATIENCE).await;
-    let speaker = MessageSpeaker::of(model, prompt, cached)?;
-    let answer = if streams {
-        stream::respond(generation, speaker)
-    } else {
-        Json(speaker.whole(generation).await?).into_response()
+    let read = |fields: &mut Fields, app: &Arc<App>| {
+        let name = fields.text("model")?;
+        let model = app.model_named(name.as_deref())?;
+        let MessagesRequest { mut turn, stream } = MessagesRequest::read(fields, model)?;
+        if turn.parameters.max_tokens.is_none() {
+            return Err(Fault::field("max_tokens", "is required"));
+        }
+        if name.is_some_and(|name| name.contains("haiku")) {
+            // The small model is asked for titles and summaries.
+            turn.parameters.class = Class::Background;
+        }
+        let order = turn.order(model)?;
+        let speaker = MessageSpeaker::of(model, order.ids.len())?;
+        Ok(Asked { orders: vec![order], speaker, streams: stream })
     };
-    Ok((ignored, answer).into_response())
+    speaker::answer(app, account, body, read).await
 }
 
 impl MessagesRequest {
@@ -94,22 +76,14 @@ impl MessagesRequest {
         parameters.stops = stops.take(STOPS).map(str::to_owned).collect();
         let (choice, parallel) = choice(fields, &conversation)?;
         let stream = fields.flag("stream")?.unwrap_or(false);
-        Ok(Self { conversation, parameters, choice, parallel, stream })
+        let (logprobs, form) = (None, (Form::Free, String::new()));
+        let turn = Turn { conversation, parameters, logprobs, choice, parallel, form };
+        Ok(Self { turn, stream })
     }
 
-    /// Renders, encodes and compiles on a thread that may take its time.
-    pub async fn order(self, app: Arc<App>) -> Result<Order, Fault> {
-        let work = move || {
-            let model = app.model()?;
-            let Self { mut conversation, parameters, choice, parallel, .. } = self;
-            choice.narrow(&mut conversation);
-            let prompt = prompt::of(&conversation, model)?;
-            let rules = Rules { thinking: prompt::thinking(&prompt, model), parallel };
-            let reading = Reading::of(model, &conversation, rules, &choice, &Form::Free, "")?;
-            let report = Report::Nothing;
-            Ok(Order { ids: prompt.ids, parameters, logprobs: None, report, reading })
-        };
-        aside(work).await
+    /// The tokens of the prompt.
+    pub fn prompt(self, model: &Model) -> Result<Vec<u32>, Fault> {
+        Ok(turn::prompt(&self.turn.narrowed(), model)?.ids)
     }
 }
 

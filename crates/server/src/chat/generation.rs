@@ -51,6 +51,8 @@ pub enum Step {
         done: usize,
         /// Tokens in all.
         total: usize,
+        /// Of those that are done, what was cached.
+        cached: usize,
         /// When the rest should be done.
         left: Duration,
     },
@@ -153,6 +155,8 @@ struct Voice {
     thoughts: usize,
     started: Instant,
     first_token: Option<Instant>,
+    /// All that was said, where the log wants it.
+    record: Option<Vec<u8>>,
     over: bool,
 }
 
@@ -167,7 +171,13 @@ impl Generation {
             let prompt = order.ids.len();
             let stops: Arc<[String]> = order.parameters.stops.clone().into();
             for _ in 0..order.parameters.n {
-                voices.push(Voice::new(&order.reading, stops.clone(), prompt));
+                let voice = Voice::new(&order.reading, stops.clone(), prompt);
+                let record = app.settings.log_prompts.then(Vec::new);
+                voices.push(Voice { record, ..voice });
+            }
+            if app.settings.log_prompts {
+                let text = model.vocabulary.decode(&order.ids, Controls::Show);
+                tracing::info!(choice = first, ?text, "prompt");
             }
             // Those queued so far are cancelled as their handles are dropped.
             let handle = queue(&model.service, &model.vocabulary, order, &sender, first)?;
@@ -269,7 +279,7 @@ impl Generation {
                 let (since, from) = self.reading_since.unwrap_or((self.started, 0));
                 let each = since.elapsed() / done.saturating_sub(from).max(1) as u32;
                 let left = each.saturating_mul(total.saturating_sub(done) as u32);
-                Some(Step::Prefill { done, total, left })
+                Some(Step::Prefill { done, total, cached: from, left })
             }
             Event::Prompt(tokens) => Some(Step::Prompt(choice, tokens)),
             Event::Embedding(_) => None,
@@ -307,6 +317,9 @@ impl Generation {
     }
 
     fn over(&mut self, choice: usize, finish: Finish) -> Step {
+        if let Some(text) = &self.voices[choice].record {
+            tracing::info!(choice, text = ?String::from_utf8_lossy(text), "answer");
+        }
         self.account.note(|figures| figures.finish = Some(finish.name()));
         let over = self.voices[choice].end(finish);
         for (repair, times) in &over.repairs {
@@ -373,6 +386,7 @@ impl Voice {
             thoughts: 0,
             started: Instant::now(),
             first_token: None,
+            record: None,
             over: false,
         }
     }
@@ -385,6 +399,9 @@ impl Voice {
     /// Reads a token's bytes; with them the answer may be over.
     fn take(&mut self, bytes: &[u8]) -> (Vec<Part>, Option<Finish>) {
         self.first_token.get_or_insert_with(Instant::now);
+        if let Some(record) = &mut self.record {
+            record.extend_from_slice(bytes);
+        }
         let text = self.decoder.push(bytes);
         let parts = self.reader.push(&text);
         let (parts, finish) = self.visible(parts);

@@ -70,11 +70,4 @@ impl ToolChoice {
             _ => Ok(()),
         }
     }
-
-    /// Tools that must not be called are not offered.
-    pub fn narrow(&self, conversation: &mut Conversation) {
-        if *self == Self::None {
-            conversation.tools.clear();
-        }
-    }
 }

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use qwire_engine::{Report, Sampled};
 use qwire_text::{Controls, Special, Vocabulary};
 use serde_json::{Map, Value, json};
 
 use super::infill;
-use crate::answer::{Json, decimal};
-use crate::app::{App, Model, aside};
-use crate::chat::stream::{self, Speaker, comment, event, sign_of_life, text_of};
-use crate::chat::whole::{millis, whole};
-use crate::chat::{Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Step};
+use crate::answer::decimal;
+use crate::app::{App, Model};
+use crate::chat::speaker::{self, comment, event, sign_of_life, text_of};
+use crate::chat::whole::{Said, millis, whole};
+use crate::chat::{
+    Asked, Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Speaker, Step,
+};
 use crate::edge::Account;
 use crate::fault::{Fault, Wire};
 use crate::fields::{Fields, wrong};
@@ -43,34 +45,8 @@ pub async fn post(
     Extension(account): Extension<Account>,
     body: Bytes,
 ) -> Result<Response, Fault> {
-    let mut fields = Fields::of_body(&body)?;
-    let model = app.model()?;
-    let job = Job::read(&mut fields, model)?;
-    answer(&app, account, job, fields).await
-}
-
-/// The answer to a job whose fields have been read.
-pub async fn answer(
-    app: &Arc<App>,
-    account: Account,
-    job: Job,
-    fields: Fields,
-) -> Result<Response, Fault> {
-    let model = app.model()?;
-    let ignored = fields.finish(&app.settings)?;
-    let speaker = LlamaSpeaker::of(model, &job);
-    let (stream, several) = (job.stream, job.several);
-    let shared = app.clone();
-    let orders = aside(move || job.orders(shared.model()?)).await?;
-    let generation = Generation::start(app, account, orders)?;
-    let answer = if stream {
-        stream::respond(generation, speaker)
-    } else {
-        let mut answers = speaker.whole(generation).await?;
-        let one = |answers: &mut Vec<Value>| answers.remove(0);
-        Json(if several { answers.into() } else { one(&mut answers) }).into_response()
-    };
-    Ok((ignored, answer).into_response())
+    speaker::answer(app, account, body, |fields, app| Job::read(fields, app.model()?)?.asked(app))
+        .await
 }
 
 impl Job {
@@ -108,6 +84,13 @@ impl Job {
         };
         fields.without_effect(WITHOUT_EFFECT);
         Ok(job)
+    }
+
+    /// What it comes to.
+    pub fn asked(self, app: &App) -> Result<Asked<LlamaSpeaker>, Fault> {
+        let model = app.model()?;
+        let (streams, speaker) = (self.stream, LlamaSpeaker::of(model, &self));
+        Ok(Asked { orders: self.orders(model)?, speaker, streams })
     }
 
     fn orders(self, model: &Model) -> Result<Vec<Order>, Fault> {
@@ -155,7 +138,7 @@ fn prompts(fields: &mut Fields, vocabulary: &Vocabulary) -> Result<(Vec<Vec<u32>
 }
 
 /// llama.cpp's words for a completion.
-struct LlamaSpeaker {
+pub struct LlamaSpeaker {
     model: String,
     vocabulary: Arc<Vocabulary>,
     prompts: Vec<Vec<u32>>,
@@ -163,6 +146,7 @@ struct LlamaSpeaker {
     settings: Value,
     logprobs: bool,
     tokens: bool,
+    several: bool,
     lines: Vec<bool>,
 }
 
@@ -191,19 +175,9 @@ impl LlamaSpeaker {
             settings,
             logprobs: job.logprobs.is_some(),
             tokens: job.tokens,
+            several: job.several,
             lines: vec![false; job.prompts.len() * job.parameters.n],
         }
-    }
-
-    async fn whole(self, mut generation: Generation) -> Result<Vec<Value>, Fault> {
-        let said = whole(&mut generation).await?;
-        let answer = |(index, said): (usize, crate::chat::whole::Said)| {
-            let line = said.text.contains('\n');
-            let mut body = self.piece(index, &said.text, &said.tokens);
-            body.extend(self.ending(index, &said.over, line));
-            Value::Object(body)
-        };
-        Ok(said.into_iter().enumerate().map(answer).collect())
     }
 
     fn piece(&self, index: usize, text: &str, tokens: &[Sampled]) -> Map<String, Value> {
@@ -250,6 +224,18 @@ impl LlamaSpeaker {
 }
 
 impl Speaker for LlamaSpeaker {
+    async fn whole(self, mut generation: Generation) -> Result<Value, Fault> {
+        let said = whole(&mut generation).await?;
+        let answer = |(index, said): (usize, Said)| {
+            let line = said.text.contains('\n');
+            let mut body = self.piece(index, &said.text, &said.tokens);
+            body.extend(self.ending(index, &said.over, line));
+            Value::Object(body)
+        };
+        let mut answers: Vec<Value> = said.into_iter().enumerate().map(answer).collect();
+        Ok(if self.several { answers.into() } else { answers.remove(0) })
+    }
+
     fn open(&mut self, out: &mut Vec<u8>) {
         comment(out, "queued");
     }

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use qwire_text::{Special, Vocabulary};
 use serde_json::Value;
 
-use super::completion::{Job, answer};
+use super::completion::Job;
 use crate::app::App;
+use crate::chat::speaker;
 use crate::edge::Account;
 use crate::fault::Fault;
 use crate::fields::{Fields, wrong};
@@ -24,10 +25,9 @@ pub async fn post(
     Extension(account): Extension<Account>,
     body: Bytes,
 ) -> Result<Response, Fault> {
-    let mut fields = Fields::of_body(&body)?;
-    let model = app.model()?;
-    let job = Job::read_infill(&mut fields, model)?;
-    answer(&app, account, job, fields).await
+    let read =
+        |fields: &mut Fields, app: &Arc<App>| Job::read_infill(fields, app.model()?)?.asked(app);
+    speaker::answer(app, account, body, read).await
 }
 
 /// The prompt: other files, and the two sides of the gap.

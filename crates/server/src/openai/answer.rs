@@ -2,94 +2,50 @@
 
 use std::sync::Arc;
 
+use axum::http::HeaderMap;
 use qwire_engine::Sampled;
+use qwire_text::Vocabulary;
 use qwire_text::tools::Part;
 use serde_json::{Map, Value, json};
 
-use super::chat_completions::Delivery;
+use super::delivery::Delivery;
 use super::letterhead::Letterhead;
 use super::usage::{Usage, chat_logprobs};
-use crate::app::{Model, Settings};
+use crate::app::Model;
 use crate::chat::name::named;
-use crate::chat::stream::{Speaker, event, sign_of_life};
+use crate::chat::speaker::event;
 use crate::chat::whole::whole;
-use crate::chat::{Finish, Generation, Over, Step};
+use crate::chat::{Finish, Generation, Order, Over, Speaker, Step};
 use crate::fault::{Fault, Wire};
+
+const CHUNK: &str = "chat.completion.chunk";
 
 /// OpenAI's words for a chat.
 pub struct ChatSpeaker {
     letterhead: Letterhead,
-    vocabulary: Arc<qwire_text::Vocabulary>,
+    vocabulary: Arc<Vocabulary>,
     choices: usize,
     logprobs: bool,
     delivery: Delivery,
-    heartbeat_chunks: bool,
     usage: Usage,
-    cached: usize,
 }
 
 impl ChatSpeaker {
-    /// A speaker for `choices` choices.
-    pub fn of(
-        letterhead: &Letterhead,
-        model: &Model,
-        choices: usize,
-        logprobs: bool,
-        delivery: Delivery,
-        settings: &Settings,
-    ) -> Self {
-        Self {
-            letterhead: letterhead.clone(),
+    /// A speaker for the answers to an order.
+    pub fn of(model: &Model, order: &Order, delivery: Delivery) -> Result<Self, Fault> {
+        let seed = order.parameters.sampling.seed;
+        Ok(Self {
+            letterhead: Letterhead::of(model, "chatcmpl-", &order.ids, seed)?,
             vocabulary: model.vocabulary.clone(),
-            choices,
-            logprobs,
+            choices: order.parameters.n,
+            logprobs: order.logprobs.is_some(),
             delivery,
-            heartbeat_chunks: settings.heartbeat_chunks,
             usage: Usage::default(),
-            cached: 0,
-        }
-    }
-
-    /// The answer at once.
-    pub async fn whole(mut self, mut generation: Generation) -> Result<Value, Fault> {
-        let said = whole(&mut generation).await?;
-        let mut choices = Vec::new();
-        for (index, said) in said.into_iter().enumerate() {
-            self.usage.add(&said.over, index == 0);
-            let mut message = Map::from_iter([("role".to_owned(), json!("assistant"))]);
-            let silent = said.text.is_empty() && !said.calls.is_empty();
-            message.insert("content".into(), if silent { Value::Null } else { json!(said.text) });
-            message.insert("refusal".into(), Value::Null);
-            if !said.reasoning.is_empty() {
-                message.insert("reasoning_content".into(), json!(said.reasoning));
-            }
-            let mut calls = Vec::new();
-            for call in said.calls {
-                let function = json!({ "name": call.name, "arguments": call.arguments });
-                let id = named("call_")?;
-                calls.push(json!({ "id": id, "type": "function", "function": function }));
-            }
-            if !calls.is_empty() {
-                message.insert("tool_calls".into(), calls.into());
-            }
-            let mut choice = choice(index, "message", &message.into());
-            end(&mut choice, &said.over);
-            if self.logprobs {
-                choice["logprobs"] = chat_logprobs(&said.tokens, &self.vocabulary);
-            }
-            choices.push(choice);
-        }
-        let mut body = self.letterhead.body("chat.completion", choices.into());
-        body.insert("usage".into(), json!(self.usage));
-        Ok(body.into())
+        })
     }
 
     fn chunk(&self, choice: &Value, out: &mut Vec<u8>) {
-        let mut body = self.letterhead.body("chat.completion.chunk", json!([choice]));
-        if self.delivery.usage {
-            body.insert("usage".into(), Value::Null);
-        }
-        event(out, &body);
+        self.delivery.chunk(self.letterhead.body(CHUNK, json!([choice])), out);
     }
 
     fn delta(&self, index: usize, delta: &Value, out: &mut Vec<u8>) {
@@ -150,6 +106,43 @@ fn delta(part: Part) -> Option<Value> {
 }
 
 impl Speaker for ChatSpeaker {
+    fn head(&self, headers: &mut HeaderMap) {
+        self.letterhead.head(headers);
+    }
+
+    async fn whole(mut self, mut generation: Generation) -> Result<Value, Fault> {
+        let said = whole(&mut generation).await?;
+        let mut choices = Vec::new();
+        for (index, said) in said.into_iter().enumerate() {
+            self.usage.add(&said.over, index == 0);
+            let mut message = Map::from_iter([("role".to_owned(), json!("assistant"))]);
+            let silent = said.text.is_empty() && !said.calls.is_empty();
+            message.insert("content".into(), if silent { Value::Null } else { json!(said.text) });
+            message.insert("refusal".into(), Value::Null);
+            if !said.reasoning.is_empty() {
+                message.insert("reasoning_content".into(), json!(said.reasoning));
+            }
+            let mut calls = Vec::new();
+            for call in said.calls {
+                let function = json!({ "name": call.name, "arguments": call.arguments });
+                let id = named("call_")?;
+                calls.push(json!({ "id": id, "type": "function", "function": function }));
+            }
+            if !calls.is_empty() {
+                message.insert("tool_calls".into(), calls.into());
+            }
+            let mut choice = choice(index, "message", &message.into());
+            end(&mut choice, &said.over);
+            if self.logprobs {
+                choice["logprobs"] = chat_logprobs(&said.tokens, &self.vocabulary);
+            }
+            choices.push(choice);
+        }
+        let mut body = self.letterhead.body("chat.completion", choices.into());
+        body.insert("usage".into(), json!(self.usage));
+        Ok(body.into())
+    }
+
     fn open(&mut self, out: &mut Vec<u8>) {
         for index in 0..self.choices {
             self.delta(index, &json!({ "role": "assistant", "content": "" }), out);
@@ -158,21 +151,12 @@ impl Speaker for ChatSpeaker {
 
     fn speak(&mut self, step: Step, out: &mut Vec<u8>) -> bool {
         match step {
-            Step::Started { cached, .. } => self.cached = cached,
-            Step::Prefill { done, total, left } if self.delivery.progress => {
-                let progress = json!({
-                    "total": total, "processed": done, "cache": self.cached,
-                    "seconds_left": left.as_secs_f64().ceil(),
-                });
-                let mut body = self.letterhead.body("chat.completion.chunk", json!([]));
-                body.insert("prompt_progress".into(), progress);
-                event(out, &body);
+            Step::Started { .. } | Step::Prompt(..) => {}
+            Step::Prefill { .. } | Step::Silence => {
+                let nothing = choice(0, "delta", &json!({ "content": "" }));
+                let body = |choices| self.letterhead.body(CHUNK, choices);
+                self.delivery.wait(&step, body, &nothing, out);
             }
-            Step::Silence if self.heartbeat_chunks => {
-                self.delta(0, &json!({ "content": "" }), out);
-            }
-            Step::Prefill { .. } | Step::Silence => sign_of_life(&step, out),
-            Step::Prompt(..) => {}
             Step::Said { choice, parts, token } => self.said(choice, parts, token, out),
             Step::Over(index, over) => {
                 self.usage.add(&over, index == 0);
@@ -189,11 +173,6 @@ impl Speaker for ChatSpeaker {
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
-        if self.delivery.usage {
-            let mut body = self.letterhead.body("chat.completion.chunk", json!([]));
-            body.insert("usage".into(), json!(self.usage));
-            event(out, &body);
-        }
-        out.extend_from_slice(b"data: [DONE]\n\n");
+        self.delivery.close(&self.letterhead, CHUNK, self.usage, out);
     }
 }

@@ -3,27 +3,30 @@
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use bytes::Bytes;
 use qwire_engine::{Report, Sampled};
 use qwire_text::{Controls, Special, Vocabulary};
 use serde_json::{Value, json};
 
-use super::chat_completions::Delivery;
+use super::delivery::Delivery;
 use super::letterhead::Letterhead;
 use super::usage::{Listing, Usage};
-use crate::answer::Json;
-use crate::app::{App, Model, aside};
+use crate::app::{App, Model, Settings};
 use crate::chat::parameters::STOPS;
-use crate::chat::stream::{self, Speaker, event, sign_of_life, text_of};
+use crate::chat::speaker::{self, event, text_of};
 use crate::chat::whole::whole;
-use crate::chat::{Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Step};
+use crate::chat::{
+    Asked, Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Speaker, Step,
+};
 use crate::edge::Account;
 use crate::fault::{Fault, Wire};
 use crate::fields::{Fields, ids, wrong};
 
 /// Most prompts of a request.
 const PROMPTS: usize = 64;
+const OBJECT: &str = "text_completion";
 /// What stands around the texts beside a gap, in this order.
 const GAP: [&str; 3] = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"];
 const WITHOUT_EFFECT: &[&str] = &["cache_prompt", "user", "metadata", "store"];
@@ -44,33 +47,19 @@ pub async fn post(
     Extension(account): Extension<Account>,
     body: Bytes,
 ) -> Result<Response, Fault> {
-    let mut fields = Fields::of_body(&body)?;
-    let name = fields.text("model")?;
-    let model = app.model_named(name.as_deref())?;
-    let request = CompletionRequest::read(&mut fields, model)?;
-    let ignored = fields.finish(&app.settings)?;
-    let delivery = request.delivery;
-    let ids: Vec<u32> = request.prompts.concat();
-    let letterhead = Letterhead::of(model, "cmpl-", &ids, request.parameters.sampling.seed)?;
-    let speaker = CompletionSpeaker::of(&letterhead, model, &request);
-    let orders = orders(app.clone(), request).await?;
-    let generation = Generation::start(&app, account, orders)?;
-    let answer = if delivery.stream {
-        stream::respond(generation, speaker)
-    } else {
-        Json(speaker.whole(generation).await?).into_response()
+    let read = |fields: &mut Fields, app: &Arc<App>| {
+        let model = app.asked_model(fields)?;
+        let request = CompletionRequest::read(fields, model, &app.settings)?;
+        let streams = request.delivery.stream;
+        let speaker = CompletionSpeaker::of(model, &request)?;
+        Ok(Asked { orders: request.orders(model)?, speaker, streams })
     };
-    Ok((letterhead, ignored, answer).into_response())
-}
-
-/// Compiles what the answers are held to, which takes longer than a turn of the runtime should.
-async fn orders(app: Arc<App>, request: CompletionRequest) -> Result<Vec<Order>, Fault> {
-    aside(move || request.orders(app.model()?)).await
+    speaker::answer(app, account, body, read).await
 }
 
 impl CompletionRequest {
     /// Reads every field but the model's name.
-    pub fn read(fields: &mut Fields, model: &Model) -> Result<Self, Fault> {
+    pub fn read(fields: &mut Fields, model: &Model, settings: &Settings) -> Result<Self, Fault> {
         let mut prompts = prompts(fields, &model.vocabulary)?;
         if let Some(after) = fields.text("suffix")?.filter(|after| !after.is_empty()) {
             let gap = |before: Vec<u32>| fill(before, &after, &model.vocabulary);
@@ -92,7 +81,7 @@ impl CompletionRequest {
             logprobs: Logprobs::read_completion(fields)?,
             form: Form::read(fields)?,
             echo: fields.flag("echo")?.unwrap_or(false),
-            delivery: Delivery::read(fields)?,
+            delivery: Delivery::read(fields, settings)?,
         };
         fields.without_effect(WITHOUT_EFFECT);
         Ok(request)
@@ -159,7 +148,7 @@ pub fn fill(before: Vec<u32>, after: &str, vocabulary: &Vocabulary) -> Option<Ve
 }
 
 /// OpenAI's words for a completion.
-pub struct CompletionSpeaker {
+struct CompletionSpeaker {
     letterhead: Letterhead,
     vocabulary: Arc<Vocabulary>,
     prompts: Vec<Vec<u32>>,
@@ -177,12 +166,13 @@ pub struct CompletionSpeaker {
 }
 
 impl CompletionSpeaker {
-    fn of(letterhead: &Letterhead, model: &Model, request: &CompletionRequest) -> Self {
+    fn of(model: &Model, request: &CompletionRequest) -> Result<Self, Fault> {
         let n = request.parameters.n;
         let scores = request.echo && request.logprobs.is_some();
         let unscored = |prompt: &Vec<u32>| if scores { prompt.len() - 1 } else { 0 };
-        Self {
-            letterhead: letterhead.clone(),
+        let (ids, seed) = (request.prompts.concat(), request.parameters.sampling.seed);
+        Ok(Self {
+            letterhead: Letterhead::of(model, "cmpl-", &ids, seed)?,
             vocabulary: model.vocabulary.clone(),
             prompts: request.prompts.clone(),
             n,
@@ -193,7 +183,7 @@ impl CompletionSpeaker {
             offsets: vec![0; n * request.prompts.len()],
             unscored: request.prompts.iter().map(unscored).collect(),
             early: Vec::new(),
-        }
+        })
     }
 
     fn prompt(&self, index: usize) -> &[u32] {
@@ -208,42 +198,8 @@ impl CompletionSpeaker {
         }
     }
 
-    async fn whole(mut self, mut generation: Generation) -> Result<Value, Fault> {
-        let said = whole(&mut generation).await?;
-        // Only the first choice of a prompt hears what is said of it.
-        let mut scores: &[Sampled] = &[];
-        let mut choices = Vec::new();
-        for (index, said) in said.iter().enumerate() {
-            let first = index % self.n == 0;
-            self.usage.add(&said.over, first);
-            if first {
-                scores = &said.prompt;
-            }
-            let text = self.echoed(index) + &said.text;
-            let mut choice = choice(index, &text);
-            choice["finish_reason"] = json!(reason(&said.over));
-            if self.logprobs {
-                let mut listing = Listing::at(0, &self.vocabulary);
-                if self.echo {
-                    listing.given(self.prompt(index)[0]);
-                    scores.iter().for_each(|token| listing.sampled(token));
-                }
-                said.tokens.iter().for_each(|token| listing.sampled(token));
-                choice["logprobs"] = listing.value();
-            }
-            choices.push(choice);
-        }
-        let mut body = self.letterhead.body("text_completion", choices.into());
-        body.insert("usage".into(), json!(self.usage));
-        Ok(body.into())
-    }
-
     fn chunk(&self, choice: &Value, out: &mut Vec<u8>) {
-        let mut body = self.letterhead.body("text_completion", json!([choice]));
-        if self.delivery.usage {
-            body.insert("usage".into(), Value::Null);
-        }
-        event(out, &body);
+        self.delivery.chunk(self.letterhead.body(OBJECT, json!([choice])), out);
     }
 
     /// Tokens of a choice, with the given one before them, as a chunk.
@@ -281,6 +237,40 @@ fn reason(over: &Over) -> &'static str {
 }
 
 impl Speaker for CompletionSpeaker {
+    fn head(&self, headers: &mut HeaderMap) {
+        self.letterhead.head(headers);
+    }
+
+    async fn whole(mut self, mut generation: Generation) -> Result<Value, Fault> {
+        let said = whole(&mut generation).await?;
+        // Only the first choice of a prompt hears what is said of it.
+        let mut scores: &[Sampled] = &[];
+        let mut choices = Vec::new();
+        for (index, said) in said.iter().enumerate() {
+            let first = index % self.n == 0;
+            self.usage.add(&said.over, first);
+            if first {
+                scores = &said.prompt;
+            }
+            let text = self.echoed(index) + &said.text;
+            let mut choice = choice(index, &text);
+            choice["finish_reason"] = json!(reason(&said.over));
+            if self.logprobs {
+                let mut listing = Listing::at(0, &self.vocabulary);
+                if self.echo {
+                    listing.given(self.prompt(index)[0]);
+                    scores.iter().for_each(|token| listing.sampled(token));
+                }
+                said.tokens.iter().for_each(|token| listing.sampled(token));
+                choice["logprobs"] = listing.value();
+            }
+            choices.push(choice);
+        }
+        let mut body = self.letterhead.body(OBJECT, choices.into());
+        body.insert("usage".into(), json!(self.usage));
+        Ok(body.into())
+    }
+
     fn open(&mut self, out: &mut Vec<u8>) {
         for index in 0..self.offsets.len() {
             let text = self.echoed(index);
@@ -297,7 +287,10 @@ impl Speaker for CompletionSpeaker {
                 self.early.push(step);
             }
             Step::Started { .. } => {}
-            Step::Prefill { .. } | Step::Silence => sign_of_life(&step, out),
+            Step::Prefill { .. } | Step::Silence => {
+                let body = |choices| self.letterhead.body(OBJECT, choices);
+                self.delivery.wait(&step, body, &choice(0, ""), out);
+            }
             Step::Prompt(index, tokens) => {
                 for index in index..index + self.n {
                     self.tell(index, "", false, &tokens, out);
@@ -328,11 +321,6 @@ impl Speaker for CompletionSpeaker {
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
-        if self.delivery.usage {
-            let mut body = self.letterhead.body("text_completion", json!([]));
-            body.insert("usage".into(), json!(self.usage));
-            event(out, &body);
-        }
-        out.extend_from_slice(b"data: [DONE]\n\n");
+        self.delivery.close(&self.letterhead, OBJECT, self.usage, out);
     }
 }

@@ -1,9 +1,6 @@
 //! Letterhead: what stands on every piece of an answer.
 
-use std::convert::Infallible;
-
-use axum::http::HeaderValue;
-use axum::response::{IntoResponseParts, ResponseParts};
+use axum::http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use crate::app::{Model, now};
@@ -47,17 +44,11 @@ impl Letterhead {
             ("choices".to_owned(), choices),
         ])
     }
-}
 
-/// The headers say what repeats the answer: the prompt's name and the seed.
-impl IntoResponseParts for Letterhead {
-    type Error = Infallible;
-
-    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Self::Error> {
-        let headers = parts.headers_mut();
+    /// What repeats the answer, in the head of its response: the prompt's name and the seed.
+    pub fn head(&self, headers: &mut HeaderMap) {
         let hash = HeaderValue::from_str(&self.hash).expect("hexadecimal digits");
         headers.insert("x-prompt-hash", hash);
         headers.insert("x-seed", self.seed.into());
-        Ok(parts)
     }
 }

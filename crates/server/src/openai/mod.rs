@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod chat_completions;
 pub mod completions;
+pub mod delivery;
 pub mod letterhead;
 pub mod usage;
 

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::tools::{Origin, Tools};
 use crate::app::App;
 use crate::chat::name::named;
-use crate::chat::stream::{Speaker, event_named, sign_of_life};
-use crate::chat::{Finish, Generation, Over, Step};
+use crate::chat::speaker::{event_named, sign_of_life};
+use crate::chat::{Finish, Generation, Over, Speaker, Step};
 use crate::fault::{Fault, Wire};
 
 /// Says what happens to a response.
@@ -44,21 +44,6 @@ impl ResponseSpeaker {
     pub fn of(response: Value, tools: Tools, shelf: Option<(Arc<App>, Vec<Value>)>) -> Self {
         let (output, open, number, failed) = (Vec::new(), None, 0, None);
         Self { response, tools, shelf, output, open, number, failed }
-    }
-
-    /// The answer at once.
-    pub async fn whole(mut self, mut generation: Generation) -> Result<Value, Fault> {
-        let mut unheard = Vec::new();
-        while let Some(step) = generation.next().await {
-            if !self.speak(step, &mut unheard) {
-                break;
-            }
-            unheard.clear();
-        }
-        match self.failed {
-            Some(fault) => Err(fault),
-            None => Ok(self.response),
-        }
     }
 
     fn tell(&mut self, name: &str, mut data: Value, out: &mut Vec<u8>) {
@@ -250,6 +235,20 @@ impl Item {
 }
 
 impl Speaker for ResponseSpeaker {
+    async fn whole(mut self, mut generation: Generation) -> Result<Value, Fault> {
+        let mut unheard = Vec::new();
+        while let Some(step) = generation.next().await {
+            if !self.speak(step, &mut unheard) {
+                break;
+            }
+            unheard.clear();
+        }
+        match self.failed {
+            Some(fault) => Err(fault),
+            None => Ok(self.response),
+        }
+    }
+
     fn open(&mut self, out: &mut Vec<u8>) {
         for name in ["response.created", "response.in_progress"] {
             let response = self.response.clone();

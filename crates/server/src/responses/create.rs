@@ -3,22 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use qwire_engine::Report;
-use qwire_text::tools::Rules;
 use serde_json::{Map, Value, json};
 
 use super::answer::ResponseSpeaker;
 use super::tools::Tools;
 use super::{items, kept};
-use crate::answer::{Json, decimal};
-use crate::app::{App, Model, aside, now};
+use crate::answer::decimal;
+use crate::app::{App, Model, now};
 use crate::chat::name::named;
-use crate::chat::{
-    Conversation, Form, Generation, Order, Parameters, Reading, ToolChoice, parameters, prompt,
-    stream,
-};
+use crate::chat::{Asked, Conversation, Form, Parameters, ToolChoice, Turn, parameters, speaker};
 use crate::edge::Account;
 use crate::fault::Fault;
 use crate::fields::Fields;
@@ -36,12 +31,8 @@ const WITHOUT_EFFECT: &[&str] = &[
 
 /// A request, every field read.
 pub struct ResponseRequest {
-    conversation: Conversation,
+    turn: Turn,
     tools: Tools,
-    parameters: Parameters,
-    choice: ToolChoice,
-    parallel: bool,
-    form: (Form, String),
     stream: bool,
     store: bool,
     /// All items so far.
@@ -56,23 +47,15 @@ pub async fn post(
     Extension(account): Extension<Account>,
     body: Bytes,
 ) -> Result<Response, Fault> {
-    let mut fields = Fields::of_body(&body)?;
-    let name = fields.text("model")?;
-    let model = app.model_named(name.as_deref())?;
-    let request = ResponseRequest::read(&mut fields, model, &app)?;
-    let ignored = fields.finish(&app.settings)?;
-    let (streams, store) = (request.stream, request.store);
-    let (tools, echo) = (request.tools.clone(), request.echo.clone());
-    let (order, items) = order(app.clone(), request).await?;
-    let generation = Generation::start(&app, account, vec![order])?;
-    let shelf = store.then(|| (app.clone(), items));
-    let speaker = ResponseSpeaker::of(head(model, echo)?, tools, shelf);
-    let answer = if streams {
-        stream::respond(generation, speaker)
-    } else {
-        Json(speaker.whole(generation).await?).into_response()
+    let read = |fields: &mut Fields, app: &Arc<App>| {
+        let model = app.asked_model(fields)?;
+        let request = ResponseRequest::read(fields, model, app)?;
+        let ResponseRequest { turn, tools, stream, store, items, echo } = request;
+        let shelf = store.then(|| (app.clone(), items));
+        let speaker = ResponseSpeaker::of(head(model, echo)?, tools, shelf);
+        Ok(Asked { orders: vec![turn.order(model)?], speaker, streams: stream })
     };
-    Ok((ignored, answer).into_response())
+    speaker::answer(app, account, body, read).await
 }
 
 /// What every response says of itself.
@@ -84,21 +67,6 @@ fn head(model: &Model, echo: Map<String, Value>) -> Result<Value, Fault> {
     });
     echo.into_iter().for_each(|(name, value)| response[name] = value);
     Ok(response)
-}
-
-async fn order(app: Arc<App>, request: ResponseRequest) -> Result<(Order, Vec<Value>), Fault> {
-    let work = move || {
-        let model = app.model()?;
-        let ResponseRequest { mut conversation, parameters, choice, parallel, form, .. } = request;
-        choice.narrow(&mut conversation);
-        let prompt = prompt::of(&conversation, model)?;
-        let rules = Rules { thinking: prompt::thinking(&prompt, model), parallel };
-        let reading = Reading::of(model, &conversation, rules, &choice, &form.0, &form.1)?;
-        let report = Report::Nothing;
-        let order = Order { ids: prompt.ids, parameters, logprobs: None, report, reading };
-        Ok((order, request.items))
-    };
-    aside(work).await
 }
 
 impl ResponseRequest {
@@ -148,18 +116,8 @@ impl ResponseRequest {
         fields.only("prompt", &[])?;
         let stream = fields.flag("stream")?.unwrap_or(false);
         fields.without_effect(WITHOUT_EFFECT);
-        Ok(Self {
-            conversation,
-            tools,
-            parameters,
-            choice,
-            parallel,
-            form,
-            stream,
-            store,
-            items,
-            echo,
-        })
+        let turn = Turn { conversation, parameters, logprobs: None, choice, parallel, form };
+        Ok(Self { turn, tools, stream, store, items, echo })
     }
 }
 

@@ -59,7 +59,10 @@ impl Loader {
 
     fn try_load(&self) -> Result<Loaded, Failure> {
         let (options, metadata) = (&self.options, self.opened.file.metadata());
-        let vocabulary = Vocabulary::from_gguf(metadata)?;
+        let vocabulary = Arc::new(Vocabulary::from_gguf(metadata)?);
+        // A second's work for a large vocabulary, while the weights are loaded.
+        let words = vocabulary.clone();
+        let grammars = std::thread::spawn(move || Grammars::new(&words));
         let template = ChatTemplate::from_gguf(metadata, &vocabulary).unwrap_or_else(|error| {
             warn!(%error, "the chat template cannot be used; completions of plain text remain");
             None
@@ -92,8 +95,8 @@ impl Loader {
             template_source: source,
             template,
             sampling: sampling(metadata),
-            grammars: Grammars::new(&vocabulary)?,
-            vocabulary: Arc::new(vocabulary),
+            grammars: grammars.join().expect("it does not panic")?,
+            vocabulary,
             facts,
             service: service.map_err(|error| Failure::new(format!("the engine: {error}")))?,
         };

@@ -1,25 +1,42 @@
-//! Stream: an answer sent as it comes, as server-sent events.
+//! Speaker: what a wire makes of a generation, as it comes or at once.
 //!
-//! The first bytes are there before the prompt is read. Whatever is ready goes out in one piece;
-//! a client that does not read stops nothing but its own stream.
+//! A stream's first bytes are there before the prompt is read. Whatever is ready goes out in one
+//! piece; a client that does not read stops nothing but its own stream.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use qwire_text::tools::Part;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::generation::{Generation, Step};
+use super::generation::{Generation, Order, Step};
+use crate::answer::Json;
+use crate::app::{App, aside};
+use crate::edge::Account;
+use crate::fault::Fault;
+use crate::fields::Fields;
 
 /// Most bytes of a piece.
 const PIECE: usize = 16 << 10;
 
 /// A wire's words for what happens.
-pub trait Speaker: Send + 'static {
+pub trait Speaker: Send + Sized + 'static {
+    /// How long the first words may wait for the figure of what is cached.
+    const PATIENCE: Duration = Duration::ZERO;
+
+    /// What is cached of the prompt, where there is patience for it.
+    fn learn(&mut self, _cached: usize) {}
+    /// What stands in the head of the response.
+    fn head(&self, _headers: &mut HeaderMap) {}
+    /// The answer at once.
+    fn whole(self, generation: Generation) -> impl Future<Output = Result<Value, Fault>> + Send;
     /// What is said before anything has happened.
     fn open(&mut self, out: &mut Vec<u8>);
     /// What is said of a step. False ends the stream.
@@ -28,8 +45,47 @@ pub trait Speaker: Send + 'static {
     fn close(&mut self, out: &mut Vec<u8>);
 }
 
-/// The answer that a speaker makes of a generation.
-pub fn respond<S: Speaker>(generation: Generation, speaker: S) -> Response {
+/// What a request comes to.
+pub struct Asked<S> {
+    /// For the engine.
+    pub orders: Vec<Order>,
+    /// Who tells the client.
+    pub speaker: S,
+    /// As it comes, or at once.
+    pub streams: bool,
+}
+
+/// Answers the body of a request. What it asks for is read beside the runtime, since encoding a
+/// long prompt or compiling a schema takes longer than a turn of the runtime should.
+pub async fn answer<S: Speaker>(
+    app: Arc<App>,
+    account: Account,
+    body: Bytes,
+    read: impl FnOnce(&mut Fields, &Arc<App>) -> Result<Asked<S>, Fault> + Send + 'static,
+) -> Result<Response, Fault> {
+    let shared = app.clone();
+    let read = move || {
+        let mut fields = Fields::of_body(&body)?;
+        let asked = read(&mut fields, &shared)?;
+        Ok((asked, fields.finish(&shared.settings)?))
+    };
+    let (Asked { orders, mut speaker, streams }, ignored) = aside(read).await?;
+    let mut generation = Generation::start(&app, account, orders)?;
+    if !S::PATIENCE.is_zero() {
+        speaker.learn(generation.cached_within(S::PATIENCE).await);
+    }
+    let mut headers = HeaderMap::new();
+    speaker.head(&mut headers);
+    let answer = if streams {
+        respond(generation, speaker)
+    } else {
+        Json(speaker.whole(generation).await?).into_response()
+    };
+    Ok((headers, ignored, answer).into_response())
+}
+
+/// The stream that a speaker makes of a generation.
+fn respond<S: Speaker>(generation: Generation, speaker: S) -> Response {
     let talk = Talk { generation, speaker, stage: Stage::Opening };
     let pieces = stream::unfold(talk, |mut talk| async move {
         let piece = talk.piece().await?;
@@ -89,7 +145,7 @@ impl<S: Speaker> Talk<S> {
 /// What most wires say while a prompt is read, and while nothing happens.
 pub fn sign_of_life(step: &Step, out: &mut Vec<u8>) {
     match step {
-        Step::Prefill { done, total, left } => {
+        Step::Prefill { done, total, left, .. } => {
             let seconds = left.as_secs_f64().ceil();
             comment(out, &format!("prompt {done}/{total}, {seconds} s left"));
         }
