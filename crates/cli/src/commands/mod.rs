@@ -1,5 +1,6 @@
 //! Commands: one file each, and what all of them do first.
 
+mod agents;
 mod bench;
 mod inspect;
 mod loading;
@@ -35,6 +36,8 @@ pub enum Command {
     Bench(bench::BenchArgs),
     Pack(pack::PackArgs),
     Quantize(quantize::QuantizeArgs),
+    Doctor(agents::doctor::DoctorArgs),
+    Launch(agents::launch::LaunchArgs),
 }
 
 impl Command {
@@ -50,6 +53,8 @@ impl Command {
             Self::Bench(args) => bench::bench(&args, environment),
             Self::Pack(args) => pack::pack(&args, environment),
             Self::Quantize(args) => quantize::quantize(&args, environment),
+            Self::Doctor(args) => agents::doctor::doctor(&args, environment),
+            Self::Launch(args) => agents::launch::launch(&args, environment),
         }
     }
 }
