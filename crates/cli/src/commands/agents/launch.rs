@@ -12,7 +12,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use std::{env, fs, io, process, thread};
+use std::{env, fs, process, thread};
 
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -56,6 +56,9 @@ pub struct LaunchArgs {
 /// Runs the command.
 pub fn launch(args: &LaunchArgs, environment: &Environment) -> Result<u8, Failure> {
     let agent = named(&args.agent);
+    if !environment.programs.iter().any(|folder| folder.join(agent.program).is_file()) {
+        return Err(absent(agent));
+    }
     let ending = listen()?;
     let server = args.model.as_deref().map(|model| Server::start(model, &ending)).transpose()?;
     let place = match &server {
@@ -70,6 +73,11 @@ pub fn launch(args: &LaunchArgs, environment: &Environment) -> Result<u8, Failur
     let status = run(agent, &told, &folder, &args.arguments, &ending)?;
     drop(server);
     Ok(code(status))
+}
+
+fn absent(agent: &Agent) -> Failure {
+    let message = format!("{} is not installed: there is no `{}`", agent.title, agent.program);
+    Failure::new(message).hint(agent.install)
 }
 
 /// Signals are the agent's to obey; those that end this process are passed on to it.
@@ -97,22 +105,15 @@ fn run(
         command.args(arguments.iter().map(|text| told.fill(text, &folder.0)));
         command
     };
-    let absent = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            let message =
-                format!("{} is not installed: there is no `{}`", agent.title, agent.program);
-            Failure::new(message).hint(agent.install)
-        }
-        _ => Failure::new(format!("`{}` cannot be run: {error}", agent.program)),
-    };
+    let fault = |error| Failure::new(format!("`{}` cannot be run: {error}", agent.program));
     if !agent.before.is_empty() {
-        let told = command(agent.before).output().map_err(absent)?;
+        let told = command(agent.before).output().map_err(fault)?;
         if !told.status.success() {
             let said = String::from_utf8_lossy(&told.stderr).into_owned();
             return Err(Failure::new(format!("`{} {}`: {said}", agent.program, agent.before[0])));
         }
     }
-    let mut child = command(agent.arguments).args(arguments).spawn().map_err(absent)?;
+    let mut child = command(agent.arguments).args(arguments).spawn().map_err(fault)?;
     loop {
         let lost = |error| Failure::new(format!("`{}` was lost: {error}", agent.program));
         if let Some(status) = child.try_wait().map_err(lost)? {

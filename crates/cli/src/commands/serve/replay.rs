@@ -22,6 +22,8 @@ use crate::signals::Interrupt;
 
 /// Alternatives that are looked at to say how close a token was.
 const TOP: usize = 20;
+/// Tokens for an answer that goes on where the recorded one ended.
+const ROOM: usize = 64;
 
 /// Answer a recorded request again, and compare every token
 #[derive(Args)]
@@ -83,7 +85,9 @@ fn load(
     environment: &Environment,
 ) -> Result<Model, Failure> {
     let longest = capsule.choices.iter().map(|taken| taken.tokens.len()).max().unwrap_or(0);
-    let context = (capsule.prompt.len() + longest.max(1)).to_string();
+    // As much as the answer may take, but no more than it took and a little.
+    let room = capsule.max_tokens.min(longest + ROOM).max(1);
+    let context = (capsule.prompt.len() + room).to_string();
     let parallel = capsule.choices.len().to_string();
     let table = Options::augment_args(Command::new("qwire serve").no_binary_name(true));
     let flags = ["--ctx", &context, "--parallel", &parallel, "--log", "off"];
