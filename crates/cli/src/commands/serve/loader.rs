@@ -167,13 +167,14 @@ impl Loader {
 }
 
 /// Tells a model's file from every other.
-fn identity(file: &File) -> [u8; 32] {
+pub fn identity(file: &File) -> [u8; 32] {
     let mut hash = Sha256::new();
     file.identify(|bytes| hash.update(bytes));
     hash.finalize().into()
 }
 
-fn digits(identity: &[u8]) -> String {
+/// Bytes as digits.
+pub fn digits(identity: &[u8]) -> String {
     identity.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
