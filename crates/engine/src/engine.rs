@@ -1,29 +1,45 @@
 //! The engine: a runner and a scheduler in one hand, turn by turn.
 //!
 //! ```text
-//! turn   plan ─ copy pages ─ step ─ sample ─ deliver ─ layers of a chunk ─ deliver
+//! turn   plan ─ copy pages ─ step ─ sample ─ deliver ─ pages from the store ─ layers of a chunk
+//!        ─ pages to the store ─ deliver
 //! ```
 //! It has no thread: `service` gives it one, `qwire run` and the tests call it themselves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use qwire_model::Runner;
 
 use crate::event::Delivery;
+use crate::pages::store::{Arrival, Store};
 use crate::request::{Refusal, Request, RequestId, Settings};
-use crate::scheduler::{Scheduler, guarded};
+use crate::scheduler::{Plan, Scheduler, guarded};
+use crate::tree::Due;
 
 /// A runner and what is computed on it.
 pub struct Engine {
     runner: Box<dyn Runner>,
     scheduler: Scheduler,
+    store: Option<Arc<dyn Store>>,
 }
 
 impl Engine {
     /// An engine with nothing to do.
     pub fn new(runner: Box<dyn Runner>, settings: Settings) -> Self {
         let scheduler = Scheduler::new(&*runner, settings);
-        Self { runner, scheduler }
+        Self { runner, scheduler, store: None }
+    }
+
+    /// Keeps full pages here, and looks for them.
+    pub fn with_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.scheduler.keep_pages();
+        Self { store: Some(store), ..self }
+    }
+
+    /// Where pages are kept.
+    pub fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.store.as_ref()
     }
 
     /// What is under way.
@@ -46,16 +62,40 @@ impl Engine {
         self.scheduler.submit(id, request, now)
     }
 
-    /// Does a little: a step of everybody who gets tokens, and the layers of a prompt that fit
-    /// beside it. False if there is nothing to do. The clock never goes back.
+    /// Does a little: a step of everybody who gets tokens, the layers of a prompt that fit beside
+    /// it, and some pages from and to the store. False if there is nothing to do, or nothing until
+    /// the store's bell rings. The clock never goes back.
     pub fn turn(
         &mut self,
         clock: &dyn Fn() -> Duration,
         deliver: &mut dyn FnMut(Delivery),
     ) -> bool {
+        if let Some(store) = &self.store {
+            self.scheduler.open_store(store.is_open());
+        }
         let plan = self.scheduler.plan(clock());
         self.scheduler.deliveries().into_iter().for_each(&mut *deliver); // those who start hear so
-        let Some(plan) = plan else { return false };
+        if let Some(store) = &self.store {
+            self.scheduler.wishes().into_iter().for_each(|wish| store.fetch(wish));
+        }
+        let planned = plan.is_some();
+        if let Some(plan) = plan {
+            self.step(plan, clock, deliver);
+        }
+        let restored = self.restore(clock);
+        self.read(clock);
+        let kept = self.keep(clock);
+        self.scheduler.deliveries().into_iter().for_each(deliver);
+        planned || restored || kept
+    }
+
+    /// The step of a plan; its chunk is parked.
+    fn step(
+        &mut self,
+        plan: Plan,
+        clock: &dyn Fn() -> Duration,
+        deliver: &mut dyn FnMut(Delivery),
+    ) {
         let runner = &mut *self.runner;
         let stepped = guarded(|| {
             plan.copies.iter().for_each(|(from, to)| runner.copy_page(*from, *to));
@@ -75,15 +115,75 @@ impl Engine {
                 }
             }
         }
-        self.scheduler.deliveries().into_iter().for_each(&mut *deliver);
+        self.scheduler.deliveries().into_iter().for_each(deliver);
         if let Some(batch) = plan.park
             && let Err(fault) = guarded(|| self.runner.park(batch))
         {
             self.scheduler.advance_failed(fault);
         }
-        self.read(clock);
-        self.scheduler.deliveries().into_iter().for_each(deliver);
-        true
+    }
+
+    /// Takes in what has come from the store; whether there was anything.
+    fn restore(&mut self, clock: &dyn Fn() -> Duration) -> bool {
+        let Some(store) = self.store.clone() else { return false };
+        let (len, mut moved) = (self.runner.page_form().bytes, false);
+        for id in self.scheduler.lose_patience(clock()) {
+            store.abandon(id);
+            moved = true;
+        }
+        while self.scheduler.has_time()
+            && let Some(arrival) = store.arrived()
+        {
+            moved = true;
+            let began = clock();
+            let (id, bytes) = match arrival {
+                Arrival::Page(id, bytes) => (id, bytes),
+                Arrival::End(id) => {
+                    self.scheduler.restored(id, began);
+                    continue;
+                }
+            };
+            if bytes.len() != len {
+                self.scheduler.restored(id, began); // it is no page of this model
+                store.abandon(id);
+            } else if let Some(page) = self.scheduler.place(id, began) {
+                let written = guarded(|| self.runner.write_page(page, &bytes));
+                self.scheduler.page_moved(clock().saturating_sub(began));
+                if let Err(fault) = written {
+                    self.scheduler.place_failed(id, fault);
+                }
+            } else {
+                self.scheduler.restored(id, began); // more than was asked for, or too late
+                store.abandon(id);
+            }
+            store.recycle(bytes);
+        }
+        moved
+    }
+
+    /// Hands pages over that are to be kept; whether there were any.
+    fn keep(&mut self, clock: &dyn Fn() -> Duration) -> bool {
+        let Some(store) = self.store.clone().filter(|store| store.is_open()) else { return false };
+        let (len, mut moved) = (self.runner.page_form().bytes, false);
+        while self.scheduler.has_time_to_keep(clock())
+            && let Some((name, due)) = self.scheduler.due(&*store)
+        {
+            let began = clock();
+            if let Due::Page(page) = due {
+                let Some(mut sheet) = store.sheet() else { break };
+                sheet.resize(len, 0);
+                match guarded(|| self.runner.read_page(page, &mut sheet)) {
+                    Ok(()) => store.keep(name, sheet),
+                    Err(_) => store.recycle(sheet), // what reads wrongly is not worth keeping
+                }
+                self.scheduler.page_moved(clock().saturating_sub(began));
+            } else {
+                store.touch(name);
+            }
+            self.scheduler.said(clock());
+            moved = true;
+        }
+        moved
     }
 
     /// Layers of the parked chunk.

@@ -23,6 +23,7 @@ pub mod tree;
 pub use constraint::{Allowed, Constraint, Mask};
 pub use engine::Engine;
 pub use event::{Delivery, Event, Fault, Finish, Sampled, Usage};
+pub use pages::store::{Arrival, Bell, Fetch, Holding, Key, Named, Store};
 pub use pages::{Pages, Table};
 pub use qwire_model::TokenId;
 pub use request::{

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use qwire_engine::{Sampling, Service, Settings};
+use qwire_engine::{Engine, Sampling, Service, Settings};
 use qwire_gguf::{File, Metadata};
 use qwire_kernels::NUMBERS_VERSION;
 use qwire_model::Limits;
@@ -84,7 +84,7 @@ impl Loader {
         let mut ready = self.opened.load(device, limits, manner)?;
         let forecast = Forecast::measure(&mut *ready.runner, budget.context)?;
         let facts = self.facts(ready.device);
-        let service = Service::start(ready.runner, self.pace(&budget));
+        let service = Service::start(Engine::new(ready.runner, self.pace(&budget)));
         let text = |key| metadata.str(key).ok().flatten().map(str::to_string);
         let name = options.names.name.clone().or_else(|| text("general.name"));
         let source = text("tokenizer.chat_template");
