@@ -24,7 +24,7 @@ use crate::folder::Folder;
 use crate::writer::{Outcome, Writer};
 
 /// Memory for pages on their way, each way.
-const WAY_BYTES: usize = 32 << 20;
+const WAY_BYTES: usize = 16 << 20;
 /// Pages on their way, each way.
 const WAY_PAGES: (usize, usize) = (2, 64);
 

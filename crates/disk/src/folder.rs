@@ -152,7 +152,9 @@ impl Folder {
             ledger => ledger,
         }?;
         let mut used = self.count(&ledger)?;
-        let limit = self.limit.min(used.saturating_add(self.free()?.saturating_sub(self.reserve)));
+        let limit = self
+            .limit
+            .min(used.saturating_add(free_bytes(&self.own)?.saturating_sub(self.reserve)));
         if used.saturating_add(bytes) > limit {
             used = self.evict(limit.saturating_sub(bytes), entry)?;
             self.write_down(&ledger, used)?;
@@ -243,11 +245,6 @@ impl Folder {
     fn write_down(&self, ledger: &Ledger, used: u64) -> io::Result<()> {
         self.used.store(used, Ordering::Relaxed);
         ledger.write(used)
-    }
-
-    fn free(&self) -> io::Result<u64> {
-        let disk = rustix::fs::statvfs(&self.own)?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -401,6 +398,20 @@ fn read_seconds(folder: Option<&Path>) -> f64 {
     let read = || fs::read(folder?.join("seconds")).ok();
     let seconds = read().and_then(|bytes| twice(*bytes.as_array()?)).map(f64::from_bits);
     seconds.filter(|seconds| *seconds > 0.0 && seconds.is_finite()).unwrap_or(SECONDS)
+}
+
+/// What is free on the disk of a folder that may not be there yet, and what its pages take.
+pub fn room_bytes(root: &Path) -> io::Result<u64> {
+    let there = root.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    let ledger = File::open(root.join("ledger")).map(Ledger);
+    let used = ledger.and_then(|ledger| ledger.read()).ok().flatten().unwrap_or(0);
+    Ok(free_bytes(there)?.saturating_add(used))
+}
+
+fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// What a file of this length takes.

@@ -18,4 +18,4 @@ mod writer;
 pub use digest::Digest;
 pub use disk::{Disk, Terms};
 pub use entry::{Entry, HEAD_BYTES, Identity, Unfit};
-pub use folder::Folder;
+pub use folder::{Folder, room_bytes};
