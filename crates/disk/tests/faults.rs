@@ -188,7 +188,8 @@ fn a_kill_at_any_point_leaves_whole_pages_and_no_drafts() {
         assert_eq!(drafts(&cache.0), 0, "what was killed is swept away");
         count = all_found(&disk, 20);
         assert_eq!(disk.holding().damaged_pages, 0);
-        assert_eq!(disk.holding().used_bytes, files(&cache.0).iter().map(|file| file.1).sum());
+        let used: u64 = files(&cache.0).iter().map(|file| file.1).sum();
+        assert_eq!(disk.holding().used_bytes, used);
         if count > 150 {
             disk.clear();
         }

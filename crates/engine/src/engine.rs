@@ -16,11 +16,13 @@ use crate::pages::store::{Arrival, Store};
 use crate::request::{Refusal, Request, RequestId, Settings};
 use crate::scheduler::{Plan, Scheduler, guarded};
 use crate::tree::Due;
+use crate::watch::Watch;
 
 /// A runner and what is computed on it.
 pub struct Engine {
     runner: Box<dyn Runner>,
     scheduler: Scheduler,
+    watch: Arc<Watch>,
     store: Option<Arc<dyn Store>>,
 }
 
@@ -28,7 +30,8 @@ impl Engine {
     /// An engine with nothing to do.
     pub fn new(runner: Box<dyn Runner>, settings: Settings) -> Self {
         let scheduler = Scheduler::new(&*runner, settings);
-        Self { runner, scheduler, store: None }
+        let watch = Arc::new(Watch::new(runner.halt()));
+        Self { runner, scheduler, watch, store: None }
     }
 
     /// Keeps full pages here, and looks for them.
@@ -40,6 +43,17 @@ impl Engine {
     /// Where pages are kept.
     pub fn store(&self) -> Option<&Arc<dyn Store>> {
         self.store.as_ref()
+    }
+
+    /// Ends a request.
+    pub fn cancel(&mut self, id: RequestId, now: Duration) {
+        self.watch.forget(id);
+        self.scheduler.cancel(id, now);
+    }
+
+    /// Where those who leave during a turn say so; they are cancelled before the next.
+    pub fn watch(&self) -> Arc<Watch> {
+        self.watch.clone()
     }
 
     /// What is under way.
@@ -97,17 +111,20 @@ impl Engine {
         deliver: &mut dyn FnMut(Delivery),
     ) {
         let runner = &mut *self.runner;
-        let stepped = guarded(|| {
+        let copied = guarded(|| {
             plan.copies.iter().for_each(|(from, to)| runner.copy_page(*from, *to));
-            (plan.step.rows() > 0).then(|| runner.step(&plan.step))
         });
-        match stepped {
-            Ok(Some(faults)) => {
+        let (wanted, rows) = (self.scheduler.wanting_step(), plan.step.rows());
+        let mut step = || guarded(|| (rows > 0).then(|| runner.step(&plan.step)));
+        match copied.map(|()| self.watch.over(wanted, &mut step)) {
+            Ok(None) => self.scheduler.step_halted(),
+            Ok(Some(Ok(None))) => {}
+            Ok(Some(Ok(Some(faults)))) => {
                 let now = clock();
                 self.scheduler.stepped(&faults, runner, now);
                 self.scheduler.read_out(clock().saturating_sub(now));
             }
-            Ok(None) => {}
+            Ok(Some(Err(fault))) => self.scheduler.step_failed(&fault),
             Err(fault) => {
                 self.scheduler.step_failed(&fault);
                 if plan.park.is_some() {
@@ -194,13 +211,16 @@ impl Engine {
                 return;
             }
             let began = clock();
-            match guarded(|| self.runner.advance(layers)) {
-                Ok(faults) => {
+            let wanted = self.scheduler.wanting_layers();
+            let advance = || guarded(|| self.runner.advance(layers));
+            match self.watch.over(wanted, advance) {
+                None => return self.scheduler.advance_halted(),
+                Some(Ok(faults)) => {
                     let times = (began, clock());
                     self.scheduler.advanced(layers, faults, &mut *self.runner, times);
                     self.scheduler.read_out(clock().saturating_sub(times.1));
                 }
-                Err(fault) => self.scheduler.advance_failed(fault),
+                Some(Err(fault)) => self.scheduler.advance_failed(fault),
             }
         }
     }

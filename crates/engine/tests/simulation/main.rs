@@ -57,6 +57,7 @@ fn every_world_keeps_its_promises() {
         ("handed over", seen.handed_over),
         ("tokens from the shelf", seen.restored_tokens),
         ("pages gone before they were kept", seen.unkept),
+        ("halted", seen.halted),
     ] {
         assert!(count > WORLDS / 50, "only {count} {what}");
     }
@@ -79,4 +80,5 @@ fn add(all: &mut Counters, one: &Counters) {
     all.handed_over += one.handed_over;
     all.restored_tokens += one.restored_tokens;
     all.unkept += one.unkept;
+    all.halted += one.halted;
 }
