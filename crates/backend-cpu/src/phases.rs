@@ -486,6 +486,7 @@ impl Backend for Cpu {
 
 /// Every head hands out its part of a page.
 fn read_page<E: Bytes>(floor: &Floor<'_>, layers: &Layers<E>, page: PageId, bytes: &mut [u8]) {
+    assert!(!floor.pool.halt().is_set(), "pages move between steps, all of them");
     let heads: Vec<_> = layers.layers.iter().flatten().collect();
     let (part, len) = (bytes.len() / heads.len(), PAGE * floor.shape.head_dim);
     floor.lines(bytes, part, 2 * len, |_, i, bytes| heads[i].read_page(page, len, bytes));
@@ -493,6 +494,7 @@ fn read_page<E: Bytes>(floor: &Floor<'_>, layers: &Layers<E>, page: PageId, byte
 
 /// Every head takes its part.
 fn write_page<E: Bytes>(floor: &Floor<'_>, layers: &mut Layers<E>, page: PageId, bytes: &[u8]) {
+    assert!(!floor.pool.halt().is_set(), "pages move between steps, all of them");
     let mut heads: Vec<_> = layers.layers.iter_mut().flatten().collect();
     let (part, len) = (bytes.len() / heads.len(), PAGE * floor.shape.head_dim);
     floor.each(&mut heads, 2 * len, |_, i, head| {

@@ -15,13 +15,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Watch};
 use crate::event::{Delivery, Event, Fault};
 use crate::pages::store::Store;
 use crate::request::{Bounds, Door, Refusal, Request, RequestId};
 use crate::scheduler::{Scheduler, guarded};
 use crate::stats::Stats;
-use crate::watch::Watch;
 
 /// Two panics of the runner within this time are not an accident.
 const ACCIDENT: Duration = Duration::from_mins(1);

@@ -49,6 +49,12 @@ impl Tree {
         self.dues.wanted = true;
     }
 
+    /// Whatever was kept is gone from the store, or will be: what is used again is kept again.
+    pub fn keep_again(&mut self) {
+        self.nodes.iter_mut().flatten().for_each(|node| node.kept = Kept::Never);
+        self.dues.queue.clear();
+    }
+
     /// Pages that went before they were kept.
     pub fn lost(&self) -> u64 {
         self.dues.lost
