@@ -18,7 +18,11 @@ DURABLE = 1.0
 
 
 def server(folder, *flags):
-    return Server("--disk-cache-dir", folder, *flags, environment={"QWIRE_DISK_CACHE": "1G"})
+    """One whose cache is open: the first time all of the model is read before it is."""
+    made = Server("--disk-cache-dir", folder, *flags, environment={"QWIRE_DISK_CACHE": "1G"})
+    is_open = lambda: made.http().get("/v1/cache").json()["disk"]["open"]
+    made.until(is_open, "has opened its cache", seconds=120)
+    return made
 
 
 def turns(server, count):
