@@ -4,24 +4,22 @@
 //! models/ID     ID: SHA-256 of path, device, inode, size and time of change of each file
 //!   digest │ SHA-256 of ID and digest
 //! ```
-//! Reading a model of many gigabytes must not cost its first users anything: the thread that does
-//! it has the lowest priority, so that it stands back behind threads that compute, and what it has
-//! read leaves the system's cache at once, as the files themselves are not read while a model runs.
+//! Reading a model of many gigabytes must not cost its first users anything: whoever asks for it
+//! hears after each piece how long that took, and may let the work wait. What was read leaves the
+//! system's cache at once, as the files themselves are not read while a model runs.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::num::NonZero;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::entry::hex;
 
 const PIECE_BYTES: usize = 4 << 20;
-/// The least that a thread can claim for itself.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 19;
 
 /// The digest of some files, to be found or made.
 #[derive(Clone, Debug)]
@@ -61,17 +59,15 @@ impl Digest {
         Sha256::new_with_prefix(self.id).chain_update(digest).finalize().into()
     }
 
-    /// Reads the files, on a thread of its own; none once `ended`.
-    pub fn make(&self, ended: &dyn Fn() -> bool) -> io::Result<Option<[u8; 32]>> {
-        // On Linux that is this thread alone. Where it is refused the work is done all the same.
-        #[cfg(target_os = "linux")]
-        let _ = rustix::process::setpriority_process(None, NICE);
+    /// Reads the files; none if `goes_on`, which hears how long each piece took, says no.
+    pub fn make(&self, goes_on: &dyn Fn(Duration) -> bool) -> io::Result<Option<[u8; 32]>> {
         let mut hash = Sha256::new();
         let mut piece = vec![0; PIECE_BYTES];
         for path in &self.paths {
             let mut file = File::open(path)?;
             let mut at = 0;
             loop {
+                let start = Instant::now();
                 let len = file.read(&mut piece)?;
                 if len == 0 {
                     break;
@@ -79,7 +75,7 @@ impl Digest {
                 hash.update(&piece[..len]);
                 release(&file, at, len as u64);
                 at += len as u64;
-                if ended() {
+                if !goes_on(start.elapsed()) {
                     return Ok(None);
                 }
             }
@@ -94,7 +90,7 @@ impl Digest {
     fn remember(&self, digest: &[u8; 32]) -> io::Result<()> {
         let draft = self.record.with_extension(format!("part{}", std::process::id()));
         if let Some(folder) = self.record.parent() {
-            fs::create_dir_all(folder)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let mut options = File::options();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;

@@ -25,6 +25,8 @@ use crate::writer::{Outcome, Writer};
 
 /// Memory for pages on their way, each way.
 const WAY_BYTES: usize = 16 << 20;
+/// An engine that took a turn so long ago is still at work.
+const BUSY: Duration = Duration::from_millis(500);
 /// Pages on their way, each way.
 const WAY_PAGES: (usize, usize) = (2, 64);
 
@@ -57,6 +59,8 @@ struct Shared {
     change: Condvar,
     bell: OnceLock<Bell>,
     sums: Sums,
+    /// When the engine took its last turn.
+    turn: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -99,8 +103,18 @@ impl Disk {
             change: Condvar::new(),
             bell: OnceLock::new(),
             sums: Sums::default(),
+            turn: Mutex::default(),
         };
         Self { shared: Arc::new(shared), threads: Mutex::default() }
+    }
+
+    /// Lets other work, which has just taken so long, wait while the engine is at work: it gets a
+    /// twentieth of the time of one thread then.
+    pub fn give_way(&self, worked: Duration) {
+        let turn = *self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if turn.is_some_and(|turn| turn.elapsed() < BUSY) {
+            thread::sleep(worked * 19);
+        }
     }
 
     /// Memory that pages on their way take at most: those that wait, one in each thread's hands and
@@ -302,8 +316,14 @@ impl Store for Disk {
         assert!(self.shared.bell.set(bell).is_ok(), "a store has one engine");
     }
 
+    /// Asked at each turn, which is how other work knows when to wait.
     fn is_open(&self) -> bool {
-        self.shared.open.get().is_some()
+        let open = self.shared.open.get().is_some();
+        if !open {
+            let turn = &mut *self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            *turn = Some(Instant::now());
+        }
+        open
     }
 
     fn key(&self, salt: Salt, above: Option<Key>, tokens: &[u32]) -> Key {

@@ -336,7 +336,8 @@ struct Forest {
 }
 
 impl Forest {
-    /// Of all that is there; what a page to come hangs on is no leaf. None where it hangs on nothing.
+    /// Of all that is there; what a page to come hangs on is no leaf, and where that is not there
+    /// nothing is.
     fn of(found: &[Found], to_come: &Path) -> Option<Self> {
         let mut seconds = HashMap::new();
         let now = SystemTime::now();

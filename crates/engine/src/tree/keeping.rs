@@ -133,3 +133,65 @@ impl Tree {
         self.dues.lost += u64::from(kept == Kept::Due);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pages::{PAGE, Pages, Table};
+    use crate::request::Salt;
+
+    const TENANT: Salt = Salt(3);
+
+    fn publish(tree: &mut Tree, pages: &mut Pages, tokens: &[u32], kept: usize, now: u64) {
+        let mut table = Table::default();
+        pages.grow(&mut table, tokens.len()).expect("room");
+        let when = (true, Duration::from_secs(now));
+        tree.publish(pages, (TENANT, tokens), &mut table, kept, when);
+        pages.release(table);
+    }
+
+    /// What is due, each said at once.
+    fn said(tree: &mut Tree, now: u64) -> Vec<(usize, Due)> {
+        let mut said = Vec::new();
+        while let Some((at, due)) = tree.due() {
+            said.push((tree.node(at).depth, due));
+            tree.said(Duration::from_secs(now));
+        }
+        said
+    }
+
+    #[test]
+    fn every_full_page_is_kept_once_and_reminded_of_now_and_then() {
+        let (mut tree, mut pages) = (Tree::default(), Pages::new(16));
+        let tokens: Vec<u32> = (0..300).collect();
+        publish(&mut tree, &mut pages, &tokens[..100], 0, 0);
+        assert_eq!(said(&mut tree, 0), [], "there is no store");
+        tree.keep_pages();
+        publish(&mut tree, &mut pages, &tokens[..250], 3 * PAGE, 1);
+        let due = said(&mut tree, 1);
+        assert!(matches!(due[..], [(0, Due::Page(_))]), "{due:?}: the others came from the store");
+        publish(&mut tree, &mut pages, &tokens, 3 * PAGE, 2);
+        let due = said(&mut tree, 2);
+        assert!(matches!(due[..], [(192, Due::Page(_))]), "{due:?}");
+        publish(&mut tree, &mut pages, &tokens, 0, 700);
+        assert_eq!(said(&mut tree, 700), [0, 64, 128, 192].map(|depth| (depth, Due::Use)));
+        publish(&mut tree, &mut pages, &tokens, 0, 701);
+        assert_eq!((said(&mut tree, 701), tree.lost()), (vec![], 0));
+    }
+
+    #[test]
+    fn pages_that_went_before_they_were_kept_are_counted() {
+        let (mut tree, mut pages) = (Tree::default(), Pages::new(16));
+        tree.keep_pages();
+        let tokens: Vec<u32> = (0..128).collect();
+        publish(&mut tree, &mut pages, &tokens, 0, 1);
+        tree.said(Duration::from_secs(1));
+        assert_eq!(tree.clear(&mut pages), 2);
+        assert_eq!((tree.lost(), tree.due()), (1, None));
+        publish(&mut tree, &mut pages, &tokens, 0, 2);
+        assert_eq!(said(&mut tree, 2).len(), 2);
+        tree.keep_again();
+        publish(&mut tree, &mut pages, &tokens, 0, 3);
+        assert_eq!(said(&mut tree, 3).len(), 2, "the store forgot them");
+    }
+}

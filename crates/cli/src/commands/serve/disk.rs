@@ -83,7 +83,10 @@ pub fn start((folder, limit_bytes): (PathBuf, u64), maker: &Maker<'_>) -> Option
         "the disk cache opens once all {bytes} of the model were read, while nobody else computes"
     );
     let watched = Arc::downgrade(&disk);
-    let work = move || match digest.make(&|| watched.strong_count() == 0) {
+    let goes_on = |watched: &Weak<Disk>, worked| {
+        watched.upgrade().inspect(|disk| disk.give_way(worked)).is_some()
+    };
+    let work = move || match digest.make(&|worked| goes_on(&watched, worked)) {
         Ok(Some(digest)) => open_later(&watched, identity(&digest, form, &shape), seconds),
         Ok(None) => {}
         Err(error) => warn!(%error, "no disk cache: the model cannot be read in full"),
