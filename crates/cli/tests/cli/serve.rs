@@ -269,3 +269,26 @@ fn a_fault_names_its_layer() {
     outcome.fails(2, &["QWIRE_KV_TYPE: invalid value 'q8'"]);
     qwire(&["serve", "--config", "nowhere.toml"]).fails(1, &["nowhere.toml"]);
 }
+
+#[test]
+fn the_disk_cache_is_where_and_as_large_as_somebody_says() {
+    let folder = Folder::new("disk-cache");
+    let at = folder.path("pages");
+    let mut server = Server::start(&["--disk-cache", "100M", "--disk-cache-dir", &at]);
+    server.says("curl ");
+    kill(&server.child, "-TERM");
+    let (code, said) = server.ends();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("up to 105 MB of prefixes in {at}")), "{said}");
+    assert!(std::path::Path::new(&at).join("ledger").exists());
+    for (args, words) in [
+        (&["--disk-cache", "off"][..], "disk-cache = \"off\""),
+        (&["--disk-cache=3GB"], "disk-cache = \"3GB\""),
+        (&[], "# disk-cache-dir ="),
+    ] {
+        let printed = qwire(&[&["serve", "--print-config"], args].concat());
+        assert!(printed.text().contains(words), "{printed:?}");
+    }
+    let fault = ["512M or 2G", "or off"];
+    qwire(&["serve", "x.gguf", "--disk-cache", "much"]).fails(2, &fault);
+}

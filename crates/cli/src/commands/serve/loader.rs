@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use qwire_engine::{Sampling, Service, Settings};
+use qwire_disk::Disk;
+use qwire_engine::{Engine, Sampling, Service, Settings};
 use qwire_gguf::{File, Metadata};
 use qwire_kernels::NUMBERS_VERSION;
 use qwire_model::Limits;
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::budget::{Budget, Terms};
+use super::disk::{self, Maker};
 use super::forecast::Forecast;
 use super::options::Options;
 use crate::arguments::CHUNK;
@@ -67,7 +69,8 @@ impl Loader {
             warn!(%error, "the chat template cannot be used; completions of plain text remain");
             None
         });
-        let budget = self.budget(vocabulary.len())?;
+        let keeps = disk::place(&options.disk, &self.environment);
+        let budget = self.budget(vocabulary.len(), keeps.is_some())?;
         let limits = Limits {
             rows: budget.rows,
             outputs: budget.rows.min(CHUNK).max(budget.parallel),
@@ -84,7 +87,17 @@ impl Loader {
         let mut ready = self.opened.load(device, limits, manner)?;
         let forecast = Forecast::measure(&mut *ready.runner, budget.context)?;
         let facts = self.facts(ready.device);
-        let service = Service::start(ready.runner, self.pace(&budget));
+        let kept = keeps.map(|place| {
+            let form = ready.runner.page_form();
+            let maker = Maker { opened: &self.opened, form, prompt_tok_s: forecast.prompt };
+            disk::start(place, &maker)
+        });
+        let disk = kept.flatten();
+        let mut engine = Engine::new(ready.runner, self.pace(&budget));
+        if let Some(disk) = &disk {
+            engine = engine.with_store(disk.clone());
+        }
+        let service = Service::start(engine);
         let text = |key| metadata.str(key).ok().flatten().map(str::to_string);
         let name = options.names.name.clone().or_else(|| text("general.name"));
         let source = text("tokenizer.chat_template");
@@ -103,14 +116,16 @@ impl Loader {
         Ok(Loaded { model, budget, forecast })
     }
 
-    fn budget(&self, vocab: usize) -> Result<Budget, Failure> {
+    fn budget(&self, vocab: usize, keeps: bool) -> Result<Budget, Failure> {
         let (share, steps) = (&self.options.share, &self.options.device.steps);
+        let page_bytes = self.opened.shape.page_bytes(steps.kv());
         let terms = Terms {
             memory: share.memory,
             context: share.ctx.map(|ctx| ctx as usize),
             parallel: share.parallel as usize,
             chunk: steps.asked_chunk(),
             kv: steps.kv(),
+            aside_bytes: if keeps { Disk::way_bytes(page_bytes) } else { 0 },
         };
         let available = memory::available();
         if let (Some(asked), Some(available)) = (share.memory, available)

@@ -8,6 +8,7 @@
 //! how it goes on: a model that cannot be loaded ends the server, a signal ends the loading.
 
 mod budget;
+mod disk;
 mod forecast;
 mod layers;
 mod loader;

@@ -46,6 +46,8 @@ pub struct Options {
     #[command(flatten)]
     pub device: DeviceArgs,
     #[command(flatten)]
+    pub disk: DiskCache,
+    #[command(flatten)]
     pub answers: Answers,
     #[command(flatten)]
     pub journal: Journal,
@@ -128,6 +130,33 @@ pub struct Share {
     /// Seconds that running answers have to finish once the server shall end
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u32,
+}
+
+/// What it keeps for later runs.
+#[derive(Args)]
+#[command(next_help_heading = "Disk cache")]
+pub struct DiskCache {
+    /// Most bytes of computed prefixes on disk, or off [default: a fifth of what is free there, at
+    /// most 64G]
+    #[arg(id = "disk-cache", long, value_name = "SIZE", value_parser = disk_size)]
+    pub size: Option<DiskSize>,
+    /// Their folder; several servers may share it [default: ~/.cache/qwire/pages]
+    #[arg(id = "disk-cache-dir", long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+}
+
+/// The size of a disk cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskSize {
+    Off,
+    Bytes(u64),
+}
+
+fn disk_size(text: &str) -> Result<DiskSize, String> {
+    match text {
+        "off" => Ok(DiskSize::Off),
+        text => parse_bytes(text).map(DiskSize::Bytes).map_err(|fault| format!("{fault}, or off")),
+    }
 }
 
 /// How it answers.
