@@ -92,7 +92,7 @@ fn load(
     let context = (capsule.prompt.len() + room).to_string();
     let parallel = capsule.choices.len().to_string();
     let table = Options::augment_args(Command::new("qwire serve").no_binary_name(true));
-    let flags = ["--ctx", &context, "--parallel", &parallel, "--log", "off"];
+    let flags = ["--ctx", &context, "--parallel", &parallel, "--log", "off", "--disk-cache", "off"];
     let matches = table.try_get_matches_from(flags);
     let options = matches.and_then(|matches| Options::from_arg_matches(&matches));
     let mut options = options.map_err(|error| Failure::usage(error.to_string()))?;
