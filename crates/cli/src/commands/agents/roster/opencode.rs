@@ -14,8 +14,9 @@ pub const AGENT: Agent = Agent {
         (
             "OPENCODE_CONFIG_CONTENT",
             "{\"model\":\"qwire/{model}\",\"small_model\":\"qwire/{model}\",\
-             \"provider\":{\"qwire\":{\"npm\":\"@ai-sdk/openai-compatible\",\"name\":\"qwire\",\"options\":{\"baseURL\":\
-             \"{url}/v1\",\"apiKey\":\"{key}\"},\"models\":{\"{model}\":{\"name\":\"{model}\",\
+             \"provider\":{\"qwire\":{\"npm\":\"@ai-sdk/openai-compatible\",\
+             \"name\":\"qwire\",\"options\":{\"baseURL\":\"{url}/v1\",\"apiKey\":\"{key}\"},\
+             \"models\":{\"{model}\":{\"name\":\"{model}\",\
              \"limit\":{\"context\":{context},\"output\":8192}}}}}}",
         ),
         ("OPENCODE_DISABLE_MODELS_FETCH", "1"),
