@@ -89,6 +89,7 @@ pub fn model(runner: impl Runner + 'static) -> Model {
         fingerprint: "toy-1".into(),
         created: 1,
         version: "0",
+        ..Facts::default()
     };
     Model {
         grammars: Grammars::new(&vocabulary).expect("a trie"),

@@ -161,6 +161,7 @@ impl Loader {
         let Opened { shape, file, .. } = &self.opened;
         let weights = WeightFacts::of(file, Some(shape));
         let most = weights.formats.iter().filter(|format| format.share >= 0.01);
+        let identity = identity(file);
         let mix = most.map(|format| format!("{} {:.0} %", format.format, 100.0 * format.share));
         Facts {
             architecture: shape.architecture.into(),
@@ -170,21 +171,31 @@ impl Loader {
             trained_context: shape.context,
             hidden: shape.hidden,
             device,
-            fingerprint: fingerprint(file),
+            fingerprint: fingerprint(&identity),
+            identity: digits(&identity),
+            numbers: NUMBERS_VERSION,
+            path: std::path::absolute(&self.opened.path).unwrap_or_default(),
             created: now(),
             version: env!("CARGO_PKG_VERSION"),
         }
     }
 }
 
-/// Changes with the model and with the definition of its numbers.
-fn fingerprint(file: &File) -> String {
+/// Tells a model's file from every other.
+fn identity(file: &File) -> [u8; 32] {
     let mut hash = Sha256::new();
     file.identify(|bytes| hash.update(bytes));
-    hash.update(NUMBERS_VERSION.to_le_bytes());
-    let digits = hash.finalize();
-    let (first, _) = digits.split_first_chunk().expect("a hash has 32 bytes");
-    format!("fp_{:016x}", u64::from_be_bytes(*first))
+    hash.finalize().into()
+}
+
+fn digits(identity: &[u8]) -> String {
+    identity.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Changes with the model and with the definition of its numbers.
+fn fingerprint(identity: &[u8]) -> String {
+    let hash = Sha256::new().chain_update(identity).chain_update(NUMBERS_VERSION.to_le_bytes());
+    format!("fp_{}", digits(&hash.finalize()[..8]))
 }
 
 /// The file's name without its type and its number.
