@@ -90,8 +90,9 @@ impl Scheduler {
     pub(super) fn publish(&mut self, key: Key, tail: bool, now: Duration) {
         self.unpark(key);
         let sequence = self.running.get_mut(&key).expect("it runs");
-        let (salt, history) = (sequence.ask.salt, &sequence.history);
-        self.tree.publish(&mut self.pages, salt, history, &mut sequence.table, (tail, now));
+        let (salt, by) = (sequence.ask.salt, sequence.uses(now));
+        let (history, table) = (&sequence.history, &mut sequence.table);
+        self.tree.publish(&mut self.pages, salt, history, table, (tail, by));
     }
 
     /// Forgets the parked chunk if it is this sequence's.

@@ -64,6 +64,11 @@ impl Grammar {
         Self { ground, start: Arc::new(start), opening: Opening::AtOnce, phase }
     }
 
+    /// Where it starts.
+    pub(super) fn start(&self) -> Walk {
+        Walk::clone(&self.start)
+    }
+
     /// The grammar begins after the first `marker`; before it, anything may come but an end.
     pub fn after(self, marker: &str) -> Self {
         let marks = Marks::new(&self.ground, &[marker]);

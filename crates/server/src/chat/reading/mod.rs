@@ -5,18 +5,22 @@
 //! tools, as the model likes  free text, the grammar of calls wherever one begins
 //! ```
 
+pub mod constraint;
+pub mod form;
+pub mod tool_choice;
+
 use std::sync::Arc;
 
 use qwire_engine::Constraint;
 use qwire_text::tools::{Choice, Dialect, Reader, Rules, Thinking, Tool};
 use qwire_text::{Grammar, Refused};
 
-use super::constraint::{Held, Rigour};
 use super::conversation::Conversation;
-use super::form::Form;
-use super::tool_choice::ToolChoice;
 use crate::app::Model;
 use crate::fault::Fault;
+use constraint::{Held, Rigour};
+pub use form::Form;
+pub use tool_choice::ToolChoice;
 
 const CALL: &str = "<tool_call>";
 const THINK_END: &str = "</think>";
