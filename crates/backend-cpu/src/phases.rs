@@ -15,7 +15,8 @@ use qwire_kernels::route::{blend, route};
 use qwire_kernels::tile::{ROWS, TOKENS};
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{
-    Backend, Batch, Layer, Limits, LoadError, PageId, Phase, Poison, Role, Shape, Tap, Weights,
+    Backend, Batch, Halt, Layer, Limits, LoadError, PageId, Phase, Poison, Role, Shape, Tap,
+    Weights,
 };
 
 use crate::activations::{Activations, Form};
@@ -254,6 +255,10 @@ impl Backend for Cpu {
             shape: shape.clone(),
         });
         Ok(())
+    }
+
+    fn halt(&self) -> Halt {
+        self.pool.halt()
     }
 
     fn begin(&mut self, batch: &Batch) {

@@ -17,6 +17,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use qwire_model::Halt;
+
 /// Before sleeping a worker spins this long: most phases follow the last one sooner.
 const SPIN: Duration = Duration::from_micros(30);
 
@@ -34,6 +36,8 @@ struct Shared {
     epoch: AtomicUsize,
     running: AtomicBool,
     panicked: AtomicBool,
+    /// While it is set tasks are skipped.
+    halt: Halt,
     stop: AtomicBool,
     sleepers: AtomicUsize,
     sleep: Mutex<()>,
@@ -77,6 +81,7 @@ impl Pool {
             epoch: AtomicUsize::new(0),
             running: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
+            halt: Halt::default(),
             stop: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
@@ -97,15 +102,20 @@ impl Pool {
         self.threads.len() + 1
     }
 
+    /// What ends jobs early: while it is set tasks that have not begun are skipped.
+    pub fn halt(&self) -> Halt {
+        self.shared.halt.clone()
+    }
+
     /// Runs `job(worker, task)` for every task; returns when all are done.
     pub fn run(&self, tasks: usize, job: Job<'_>) {
         default_float_environment();
-        let workers = self.workers();
+        let (workers, shared) = (self.workers(), &*self.shared);
         if workers == 1 || tasks <= 1 {
-            (0..tasks).for_each(|task| job(0, task));
+            let wanted = (0..tasks).take_while(|_| !shared.halt.is_set());
+            wanted.for_each(|task| job(0, task));
             return;
         }
-        let shared = &*self.shared;
         assert!(u32::try_from(tasks).is_ok(), "{tasks} tasks");
         assert!(!shared.running.swap(true, Ordering::Acquire), "one job at a time");
         shared.job.store((&raw const job).cast_mut().cast(), Ordering::Relaxed);
@@ -211,7 +221,7 @@ impl Shared {
 
     /// Runs a task that was taken. A panic is kept for the caller, and later tasks are skipped.
     fn finish(&self, worker: usize, task: usize) {
-        if !self.panicked.load(Ordering::Relaxed) {
+        if !self.panicked.load(Ordering::Relaxed) && !self.halt.is_set() {
             // SAFETY: `run` stored the pointer before it gave out the task, and neither returns nor
             // stores another before `left` counts this task as finished, below.
             let job = unsafe { *self.job.load(Ordering::Relaxed) };
@@ -373,6 +383,25 @@ mod tests {
         let mut items = [0; 10];
         pool.each(&mut items, |_, index, item| *item = index);
         assert_eq!(items[9], 9);
+    }
+
+    #[test]
+    fn a_halt_skips_what_has_not_begun_until_it_is_taken_back() {
+        for workers in [1, 3] {
+            let pool = Pool::new(workers).expect("threads start");
+            let done = AtomicUsize::new(0);
+            let job = |_, _| {
+                pool.halt().set();
+                done.fetch_add(1, Ordering::Relaxed);
+            };
+            pool.run(1000, &job);
+            assert!((1..=workers).contains(&done.load(Ordering::Relaxed)));
+            pool.run(1, &job);
+            assert!(pool.halt().take() && done.into_inner() <= workers);
+            let mut items = [0; 10];
+            pool.each(&mut items, |_, index, item| *item = index);
+            assert_eq!(items[9], 9);
+        }
     }
 
     #[test]

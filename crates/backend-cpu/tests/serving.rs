@@ -99,6 +99,41 @@ fn request(id: u64) -> Request {
     }
 }
 
+/// Whoever leaves in the middle of a step or of a layer leaves nothing behind.
+#[test]
+fn a_halted_step_changes_nothing() {
+    let (file, asked) = (model(), [3, 4]);
+    let mut alone = BTreeMap::new();
+    for id in asked {
+        let mut scene = Scene::new(&file, 2, 64, Settings::default());
+        scene.ask(id);
+        alone.extend(scene.finish());
+    }
+    let mut scene = Scene::new(&file, 2, 64, Settings::default());
+    // Prompts with and without a page in common with what is asked later.
+    for (round, id) in (0..24).map(|round| (round, 100 + 7 * round)) {
+        scene.ask(id);
+        let turns = round % 6;
+        (0..turns).for_each(|_| scene.turn());
+        let watch = scene.engine.watch();
+        let leaving = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_micros(500 * (1 + round / 6 * 5)));
+            watch.leave(RequestId(id));
+        });
+        scene.turn();
+        leaving.join().expect("it leaves");
+        scene.engine.cancel(RequestId(id), Duration::ZERO);
+        scene.engine.scheduler_mut().deliveries(); // its ending, perhaps
+        scene.open = 0;
+        scene.engine.scheduler().audit().expect("pages are conserved");
+    }
+    assert!(scene.engine.scheduler().stats().counters.halted > 0);
+    scene.told.clear();
+    asked.into_iter().for_each(|id| scene.ask(id));
+    assert_eq!(scene.finish(), alone);
+    assert!(scene.engine.scheduler().stats().counters.cached_tokens > 0);
+}
+
 #[test]
 fn company_cache_and_preemption_change_nothing() {
     let (file, all) = (model(), 0..8);

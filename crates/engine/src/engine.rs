@@ -5,6 +5,7 @@
 //! ```
 //! It has no thread: `service` gives it one, `qwire run` and the tests call it themselves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use qwire_model::Runner;
@@ -12,18 +13,32 @@ use qwire_model::Runner;
 use crate::event::Delivery;
 use crate::request::{Refusal, Request, RequestId, Settings};
 use crate::scheduler::{Scheduler, guarded};
+use crate::watch::Watch;
 
 /// A runner and what is computed on it.
 pub struct Engine {
     runner: Box<dyn Runner>,
     scheduler: Scheduler,
+    watch: Arc<Watch>,
 }
 
 impl Engine {
     /// An engine with nothing to do.
     pub fn new(runner: Box<dyn Runner>, settings: Settings) -> Self {
         let scheduler = Scheduler::new(&*runner, settings);
-        Self { runner, scheduler }
+        let watch = Arc::new(Watch::new(runner.halt()));
+        Self { runner, scheduler, watch }
+    }
+
+    /// Ends a request.
+    pub fn cancel(&mut self, id: RequestId, now: Duration) {
+        self.watch.forget(id);
+        self.scheduler.cancel(id, now);
+    }
+
+    /// Where those who leave during a turn say so; they are cancelled before the next.
+    pub fn watch(&self) -> Arc<Watch> {
+        self.watch.clone()
     }
 
     /// What is under way.
@@ -57,17 +72,20 @@ impl Engine {
         self.scheduler.deliveries().into_iter().for_each(&mut *deliver); // those who start hear so
         let Some(plan) = plan else { return false };
         let runner = &mut *self.runner;
-        let stepped = guarded(|| {
+        let copied = guarded(|| {
             plan.copies.iter().for_each(|(from, to)| runner.copy_page(*from, *to));
-            (plan.step.rows() > 0).then(|| runner.step(&plan.step))
         });
-        match stepped {
-            Ok(Some(faults)) => {
+        let (wanted, rows) = (self.scheduler.wanting_step(), plan.step.rows());
+        let mut step = || guarded(|| (rows > 0).then(|| runner.step(&plan.step)));
+        match copied.map(|()| self.watch.over(wanted, &mut step)) {
+            Ok(None) => self.scheduler.step_halted(),
+            Ok(Some(Ok(None))) => {}
+            Ok(Some(Ok(Some(faults)))) => {
                 let now = clock();
                 self.scheduler.stepped(&faults, runner, now);
                 self.scheduler.read_out(clock().saturating_sub(now));
             }
-            Ok(None) => {}
+            Ok(Some(Err(fault))) => self.scheduler.step_failed(&fault),
             Err(fault) => {
                 self.scheduler.step_failed(&fault);
                 if plan.park.is_some() {
@@ -94,13 +112,16 @@ impl Engine {
                 return;
             }
             let began = clock();
-            match guarded(|| self.runner.advance(layers)) {
-                Ok(faults) => {
+            let wanted = self.scheduler.wanting_layers();
+            let advance = || guarded(|| self.runner.advance(layers));
+            match self.watch.over(wanted, advance) {
+                None => return self.scheduler.advance_halted(),
+                Some(Ok(faults)) => {
                     let times = (began, clock());
                     self.scheduler.advanced(layers, faults, &mut *self.runner, times);
                     self.scheduler.read_out(clock().saturating_sub(times.1));
                 }
-                Err(fault) => self.scheduler.advance_failed(fault),
+                Some(Err(fault)) => self.scheduler.advance_failed(fault),
             }
         }
     }

@@ -19,6 +19,7 @@ pub mod service;
 pub mod stats;
 pub mod toy;
 pub mod tree;
+pub mod watch;
 
 pub use constraint::{Allowed, Constraint, Mask};
 pub use engine::Engine;
@@ -33,3 +34,4 @@ pub use scheduler::{Plan, Scheduler};
 pub use service::{Answer, Handle, Health, Service, Sink};
 pub use stats::{Counters, Histogram, Progress, Stats};
 pub use tree::{Cached, Explanation, Listing, Miss};
+pub use watch::Watch;

@@ -22,6 +22,7 @@ use crate::event::{Delivery, Event, Fault};
 use crate::request::{Bounds, Door, Refusal, Request, RequestId, Settings};
 use crate::scheduler::{Scheduler, guarded};
 use crate::stats::Stats;
+use crate::watch::Watch;
 
 /// Two panics of the runner within this time are not an accident.
 const ACCIDENT: Duration = Duration::from_mins(1);
@@ -69,6 +70,7 @@ struct Shared {
     /// The thread has ended.
     over: Condvar,
     glance: Mutex<(Stats, Health)>,
+    watch: Arc<Watch>,
 }
 
 #[derive(Default)]
@@ -98,6 +100,7 @@ impl Service {
             wake: Condvar::new(),
             over: Condvar::new(),
             glance: Mutex::new((engine.scheduler().stats(), Health::Sound)),
+            watch: engine.watch(),
         });
         let door = engine.scheduler().door();
         let desk = Desk { shared: shared.clone(), sinks: HashMap::new(), crash: None };
@@ -211,11 +214,15 @@ impl Shared {
 
     fn order(&self, order: Order) {
         let mut inbox = self.inbox();
-        if !inbox.over {
-            inbox.orders.push(order);
-            drop(inbox);
-            self.wake.notify_all();
+        if inbox.over {
+            return;
         }
+        if let Order::Cancel(id) = &order {
+            self.watch.leave(*id); // what is computed for it alone ends at once
+        }
+        inbox.orders.push(order);
+        drop(inbox);
+        self.wake.notify_all();
     }
 }
 
@@ -291,7 +298,7 @@ impl Desk {
                 self.sinks.insert(id, Line { sink, open });
                 engine.scheduler_mut().queue(id, request, arrived);
             }
-            Order::Cancel(id) => engine.scheduler_mut().cancel(id, now),
+            Order::Cancel(id) => engine.cancel(id, now),
             // Whoever asked a question that panics gets no answer.
             Order::Ask(question) => drop(guarded(|| question(engine.scheduler_mut(), now))),
         }
@@ -313,7 +320,7 @@ impl Desk {
             left.extend(deliver(sinks, delivery));
         });
         let now = shared.epoch.elapsed();
-        left.into_iter().for_each(|id| engine.scheduler_mut().cancel(id, now));
+        left.into_iter().for_each(|id| engine.cancel(id, now));
         self.hand_out(engine);
         let stats = engine.scheduler().stats();
         let mut glance = shared.glance();

@@ -78,6 +78,8 @@ pub struct Counters {
     pub panics: u64,
     /// Panics of the runner; each may have ended several answers.
     pub crashes: u64,
+    /// Steps and layers that ended early, because nobody wanted them any more.
+    pub halted: u64,
     /// Times that a sequence went back to the queue.
     pub preempted: u64,
     /// Prompts in the middle of their layers that went over to another request.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use qwire_model::{Batch, KvType, Limits, PageId, Poison, Runner};
+use qwire_model::{Batch, Halt, KvType, Limits, PageId, Poison, Runner};
 
 use crate::pages::PAGE;
 
@@ -42,6 +42,8 @@ pub struct Toy {
     pub head: Duration,
     /// Where that time passes.
     pub clock: Clock,
+    /// While it is set the toy stores nonsense.
+    pub halt: Halt,
     slots: Vec<Vec<u64>>, // [layers][slots]
     parked: Option<(Batch, usize)>,
     outputs: Vec<u64>,
@@ -58,6 +60,7 @@ impl Toy {
             cost: (Duration::ZERO, Duration::ZERO),
             head: Duration::ZERO,
             clock: Clock::default(),
+            halt: Halt::default(),
             slots: vec![vec![0; pages * PAGE]; layers],
             parked: None,
             outputs: Vec::new(),
@@ -84,7 +87,8 @@ impl Toy {
         for layer in layers.clone() {
             let rows = batch.positions().zip(&batch.tokens).zip(batch.slots());
             for ((position, token), slot) in rows {
-                self.slots[layer][slot] = written(layer, position, token.0);
+                let nonsense = u64::from(self.halt.is_set());
+                self.slots[layer][slot] = written(layer, position, token.0) ^ nonsense;
             }
             let (fixed, each) = self.cost;
             self.clock.pass(fixed + each * batch.rows() as u32);
@@ -115,6 +119,10 @@ impl Runner for Toy {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn halt(&self) -> Halt {
+        self.halt.clone()
     }
 
     fn step(&mut self, batch: &Batch) -> Vec<Poison> {

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::batch::{Batch, PageId};
+use crate::halt::Halt;
 use crate::model::Layer;
 use crate::shape::Shape;
 use crate::weights::{LoadError, Weights};
@@ -147,6 +148,12 @@ pub trait Backend: Sized + Send {
     fn vector(&mut self, values: Vec<f32>) -> Result<Self::Vector, LoadError>;
     /// Reserves pages and scratch.
     fn reserve(&mut self, shape: &Shape, limits: Limits) -> Result<(), LoadError>;
+
+    /// What the device looks at during a step: once it is set the step ends soon, its outcome is
+    /// worth nothing, and so is what it stored for the batch's rows. The next step is sound.
+    fn halt(&self) -> Halt {
+        Halt::default()
+    }
 
     /// Starts a step: rows, positions, rotations; no row is at fault yet.
     fn begin(&mut self, batch: &Batch);

@@ -14,6 +14,7 @@ use qwire_gguf::File;
 use crate::backend::{Backend, Limits, Poison};
 use crate::batch::{Batch, PageId};
 use crate::forward::forward;
+use crate::halt::Halt;
 use crate::model::Model;
 use crate::shape::Shape;
 use crate::weights::LoadError;
@@ -26,6 +27,10 @@ pub trait Runner: Send {
     fn layers(&self) -> usize;
     /// What was reserved.
     fn limits(&self) -> Limits;
+    /// What ends a step or layers early; see [`Backend::halt`].
+    fn halt(&self) -> Halt {
+        Halt::default()
+    }
     /// Runs every layer over a batch; the faults found, by row.
     fn step(&mut self, batch: &Batch) -> Vec<Poison>;
     /// Takes a batch to be computed a few layers at a time. There is one place: what was parked
@@ -92,6 +97,10 @@ impl<B: Backend> Runner for Loaded<B> {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn halt(&self) -> Halt {
+        self.backend.halt()
     }
 
     fn step(&mut self, batch: &Batch) -> Vec<Poison> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use qwire_gguf::File;
+use qwire_text::tools::{Choice, Dialect, Tool};
 use qwire_text::{Controls, Grammar, Grammars, Refused, Special, Vocabulary};
 use serde_json::{Value, json};
 
@@ -345,6 +346,52 @@ fn what_could_go_on_for_ever_ends_in_time() {
         let grammar = grammars.lark(text).unwrap();
         let answer = drawn(vocabulary, grammar, 60, |words| on(words).expect("a token"));
         assert!(answer.unwrap().is_some(), "{text}");
+    }
+}
+
+/// Calls that are required and may be several end whole, wherever the tokens run out.
+#[test]
+fn required_calls_end_whole() {
+    let Some((vocabulary, grammars)) = &*QWEN else { return };
+    let tool = |name: &str, parameters| Tool { name: name.into(), parameters };
+    let text = json!({"type": "string"});
+    let tools = [
+        tool("now", json!({"type": "object", "properties": {}})),
+        tool("read", json!({"type": "object", "properties": {"path": text}, "required": ["path"]})),
+        tool(
+            "edit",
+            json!({
+                "type": "object",
+                "properties": {
+                    "path": text, "old": text, "new": text, "lines": {
+                        "type": "array", "items": {"type": "integer"}, "minItems": 2,
+                    },
+                },
+                "required": ["path", "old", "new", "lines"],
+            }),
+        ),
+    ];
+    let mut seed = 3;
+    for (dialect, offered) in [("qwen-coder", 1..3), ("hermes", 1..3), ("qwen-coder", 0..2)] {
+        let dialect = Dialect::named(dialect).expect("one of ours");
+        let text = dialect.grammar(&tools[offered], Choice::Required, true).expect("tools");
+        let grammar = grammars.calls(&text).unwrap();
+        let mut cut = Vec::new();
+        for budget in (120..520).step_by(10) {
+            for rarely in [1, 8] {
+                let draw = |words: &[u32]| {
+                    let token = nth(words, lot(&mut seed));
+                    // Most go on for as long as they may.
+                    let again = vocabulary.is_end(token) && lot(&mut seed) % rarely != 0;
+                    if again { nth(words, lot(&mut seed)) } else { token }
+                };
+                let answer = drawn(vocabulary, grammar.clone(), budget, draw);
+                if answer.unwrap().is_none() {
+                    cut.push(budget);
+                }
+            }
+        }
+        assert!(cut.is_empty(), "{}: cut within {cut:?}", dialect.name());
     }
 }
 

@@ -12,7 +12,7 @@ use qwire_model::{Poison, Runner};
 use super::sequence::{Key, Sequence, first_fault};
 use super::{Parked, Scheduler};
 use crate::event::{Event, Fault, Finish, Sampled};
-use crate::request::Report;
+use crate::request::{Report, RequestId};
 use crate::tree::common;
 
 impl Scheduler {
@@ -51,6 +51,39 @@ impl Scheduler {
         for key in std::mem::take(&mut self.stepping) {
             self.fail(key, fault.clone());
         }
+    }
+
+    /// Whose rows the step has.
+    pub fn wanting_step(&self) -> Vec<RequestId> {
+        self.stepping.iter().map(|key| self.running[key].ask.id).collect()
+    }
+
+    /// Everybody whose rows the step had has left in its middle: no row was computed.
+    pub fn step_halted(&mut self) {
+        for key in std::mem::take(&mut self.stepping) {
+            let table = &mut self.running.get_mut(&key).expect("its rows were in the step").table;
+            let len = table.len() - 1;
+            self.pages.truncate(table, len);
+        }
+        self.counters.halted += 1;
+    }
+
+    /// Who waits for the parked chunk: its owner, and those who will reuse it.
+    pub fn wanting_layers(&self) -> Vec<RequestId> {
+        let Some(owner) = self.parked.as_ref().map(|parked| parked.owner) else {
+            return Vec::new();
+        };
+        let followers = self.waiting.values().filter(|other| other.leader == Some(owner));
+        let owner = self.running.get(&owner).into_iter();
+        owner.chain(followers).map(|sequence| sequence.ask.id).collect()
+    }
+
+    /// Everybody who waited for the parked chunk has left in its middle.
+    pub fn advance_halted(&mut self) {
+        if let Some(owner) = self.parked.as_ref().map(|parked| parked.owner) {
+            self.unpark(owner);
+        }
+        self.counters.halted += 1;
     }
 
     /// Layers of the parked chunk are done; after its last one there are outputs.

@@ -54,6 +54,7 @@ fn every_world_keeps_its_promises() {
         ("panicked", seen.panics),
         ("crashed", seen.crashes),
         ("handed over", seen.handed_over),
+        ("halted", seen.halted),
     ] {
         assert!(count > WORLDS / 50, "only {count} {what}");
     }
@@ -74,4 +75,5 @@ fn add(all: &mut Counters, one: &Counters) {
     all.preempted += one.preempted;
     all.evicted += one.evicted;
     all.handed_over += one.handed_over;
+    all.halted += one.halted;
 }

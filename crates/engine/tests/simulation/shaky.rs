@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use qwire_engine::toy::Toy;
-use qwire_model::{Batch, Limits, PageId, Phase, Poison, Runner};
+use qwire_engine::{RequestId, Watch};
+use qwire_model::{Batch, Halt, Limits, PageId, Phase, Poison, Runner};
 
 /// Stands in the text of every panic that a world wants.
 pub const PROVOKED: &str = "provoked";
@@ -24,6 +25,9 @@ pub struct Seen {
     pub advanced: Duration,
 }
 
+/// Who leaves in the middle of the next work, and where they say so.
+pub type Leaving = Arc<Mutex<Option<(Arc<Watch>, RequestId)>>>;
+
 /// A toy behind chance.
 pub struct Shaky {
     pub toy: Toy,
@@ -33,11 +37,20 @@ pub struct Shaky {
     pub seen: Arc<Mutex<Seen>>,
     /// Whether logits are those of a chunk.
     pub reading: bool,
+    pub leaving: Leaving,
 }
 
 impl Shaky {
     fn breaks(&mut self) -> bool {
         self.rarely > 0 && self.random.below(self.rarely) == 0
+    }
+
+    /// Somebody leaves; whether that halts what is about to be computed.
+    fn left(&mut self) -> bool {
+        if let Some((watch, id)) = self.leaving.lock().unwrap().take() {
+            watch.leave(id);
+        }
+        self.toy.halt.is_set()
     }
 
     fn poison(&mut self, rows: usize) -> Vec<Poison> {
@@ -61,10 +74,18 @@ impl Runner for Shaky {
         self.toy.limits()
     }
 
+    fn halt(&self) -> Halt {
+        self.toy.halt()
+    }
+
     fn step(&mut self, batch: &Batch) -> Vec<Poison> {
-        assert!(!self.breaks(), "{PROVOKED}");
+        let halted = self.left();
+        assert!(halted || !self.breaks(), "{PROVOKED}");
         let before = self.toy.clock.now();
         self.toy.step(batch);
+        if halted {
+            return Vec::new();
+        }
         let took = self.toy.clock.now().saturating_sub(before);
         self.seen.lock().unwrap().step = Some(took);
         self.reading = false;
@@ -79,9 +100,13 @@ impl Runner for Shaky {
     }
 
     fn advance(&mut self, layers: usize) -> Option<Vec<Poison>> {
-        assert!(!self.breaks(), "{PROVOKED}");
+        let halted = self.left();
+        assert!(halted || !self.breaks(), "{PROVOKED}");
         let before = self.toy.clock.now();
         let ended = self.toy.advance(layers);
+        if halted {
+            return ended;
+        }
         let mut seen = self.seen.lock().unwrap();
         seen.layers += layers;
         seen.advanced += self.toy.clock.now().saturating_sub(before);

@@ -9,7 +9,7 @@ use qwire_engine::{Delivery, Engine, Event, Fault, Finish, Refusal, RequestId, S
 
 use crate::alone::{Alone, End, Heard, alone};
 use crate::cast::{VOCAB, Wish};
-use crate::shaky::{Random, Seen, Shaky};
+use crate::shaky::{Leaving, Random, Seen, Shaky};
 
 /// Turns after which a world counts as stuck.
 const TURNS: usize = 200_000;
@@ -32,6 +32,7 @@ pub struct World {
     cancels: Vec<(Duration, RequestId)>,
     asked: BTreeMap<RequestId, Wish>,
     cancelled: Vec<RequestId>,
+    leaving: Leaving,
     heard: BTreeMap<(RequestId, usize), Heard>,
     cost: (Duration, Duration),
     shaky: bool,
@@ -70,7 +71,9 @@ impl World {
             rarely,
             seen: seen.clone(),
             reading: false,
+            leaving: Leaving::default(),
         };
+        let leaving = runner.leaving.clone();
         let engine = Engine::new(Box::new(runner), settings);
         let context = engine.scheduler().bounds().context;
         let stem = |random: &mut Random| {
@@ -91,6 +94,7 @@ impl World {
             cancels: Vec::new(),
             asked: BTreeMap::new(),
             cancelled: Vec::new(),
+            leaving,
             heard: BTreeMap::new(),
             cost,
             shaky: rarely > 0,
@@ -169,10 +173,24 @@ impl World {
         let now = self.clock.now();
         let due = self.cancels.extract_if(.., |(at, _)| *at <= now);
         for (_, id) in due.collect::<Vec<_>>() {
-            self.engine.scheduler_mut().cancel(id, now);
-            self.cancelled.push(id);
-            self.hold();
+            self.drop(id, now);
         }
+    }
+
+    fn drop(&mut self, id: RequestId, now: Duration) {
+        self.engine.cancel(id, now);
+        self.cancelled.push(id);
+        self.hold();
+    }
+
+    /// Somebody who would be cancelled later may leave in the middle of the next work.
+    fn leave(&mut self) -> Option<RequestId> {
+        if !self.random.one_in(4) {
+            return None;
+        }
+        let (_, id) = self.cancels.pop()?;
+        *self.leaving.lock().unwrap() = Some((self.engine.watch(), id));
+        Some(id)
     }
 
     fn turn(&mut self) -> bool {
@@ -181,11 +199,17 @@ impl World {
         *seen = Seen { last_step, alone: seen.alone, ..Seen::default() };
         drop(seen);
         let clock = self.clock.clone();
+        let leaving = self.leave();
         let mut deliveries = Vec::new();
         let worked = self.engine.turn(&|| clock.now(), &mut |delivery| deliveries.push(delivery));
         deliveries.into_iter().for_each(|delivery| self.hear(delivery));
         self.hold();
         self.pace();
+        if let Some(id) = leaving {
+            self.leaving.lock().unwrap().take(); // perhaps nothing was computed
+            self.drop(id, self.clock.now());
+            return true;
+        }
         worked
     }
 

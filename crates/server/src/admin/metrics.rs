@@ -98,6 +98,7 @@ fn sums(page: &mut Page, sums: &Counters) {
         ("qwire_steps_total", "Steps of the model.", sums.steps),
         ("qwire_panics_total", "Answers that a panic ended.", sums.panics),
         ("qwire_crashes_total", "Panics of the model.", sums.crashes),
+        ("qwire_halts_total", "Steps ended early, since nobody wanted them.", sums.halted),
         ("qwire_preemptions_total", "Times that an answer went back.", sums.preempted),
         ("qwire_handovers_total", "Prompts that went to another request.", sums.handed_over),
         ("qwire_evictions_total", "Cached pages that made room.", sums.evicted),

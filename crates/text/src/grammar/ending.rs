@@ -5,10 +5,13 @@
 //! nothing is forbidden for its sake, and the next look is a quarter of the surplus later; once
 //! the surplus is used up, the completion is what is written. So an answer that would run on is
 //! cut at the latest moment, and valid; the same answer is always cut in the same place.
+//!
+//! Where an answer may end it may also begin another part, which takes at once what a part takes at
+//! least: there it ends unless several would fit, and where a part has begun there is a new look.
 
 use std::collections::HashSet;
 
-use llguidance::earley::Parser;
+use llguidance::earley::{Parser, ParserStats};
 use toktrie::Recognizer;
 
 use super::compiler::Ground;
@@ -16,11 +19,15 @@ use super::walk::guarded;
 
 /// Tokens of surplus at which an answer is closed; of short answers, a sixteenth.
 const MARGIN: usize = 32;
+/// Another part is begun if the shortest answer would fit so many times.
+const PARTS: usize = 4;
 /// An answer with more tokens left than this is not closed at all.
 const UNBOUNDED: usize = 1 << 24;
 const MAX_BYTES: usize = 4000; // of one completion
 const TRIES: u64 = 8;
-const MAX_STATES: usize = 400; // of the lexer, on the way out of a string
+const MAX_STATES: usize = 400; // of the lexer, on the way out of a lexeme
+/// Bytes of a lexeme after which the way out is looked for in any case.
+const PATIENCE: usize = 16;
 /// Bytes that close something, or lead on, before those that open.
 const PREFERRED: &[u8] =
     b"\"}])>',:0123456789ntfabcdeghijklmopqrsuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_ \n[{(<-";
@@ -28,35 +35,51 @@ const PREFERRED: &[u8] =
 /// When to look for a completion, and the one that is being written.
 #[derive(Clone, Default)]
 pub(super) struct Ending {
-    margin: Option<usize>,
+    measure: Option<Measure>,
     look_at: usize, // tokens left
+    /// Whether it might have ended before the latest token.
+    content: bool,
     plan: Option<Vec<u8>>,
 }
 
+/// What was found at the start of the answer, in tokens.
+#[derive(Clone, Copy)]
+struct Measure {
+    margin: usize,
+    /// What another part must leave, to be begun.
+    part: usize,
+}
+
 impl Ending {
-    /// The bytes that are still to be written, once nothing else is allowed.
+    /// The bytes that are still to be written, once nothing else is allowed. `content`: the answer
+    /// may end here.
     pub(super) fn plan(
         &mut self,
         parser: &Parser,
         ground: &Ground,
         left: usize,
-        quoted: bool,
+        content: bool,
     ) -> Option<&[u8]> {
         if left > UNBOUNDED {
             return None;
         }
-        let margin = *self.margin.get_or_insert_with(|| {
+        let begun = std::mem::replace(&mut self.content, content) && !content;
+        if self.measure.is_none() || begun {
             self.look_at = left;
-            MARGIN.min(left / 16)
-        });
+        }
         if self.plan.is_none() && left <= self.look_at {
-            let found = completion(parser, quoted);
+            let found = completion(parser);
             let needed = found.as_ref().map_or(0, |bytes| 1 + tokens(ground, bytes));
             let surplus = left.saturating_sub(needed);
             self.look_at = left - (surplus / 4).clamp(1, left.max(1));
+            let Measure { margin, .. } = *self.measure.get_or_insert_with(|| {
+                let margin = MARGIN.min(left / 16);
+                Measure { margin, part: (PARTS * needed + margin).min(left / 2) }
+            });
             self.plan = found.filter(|_| surplus <= margin);
         }
-        self.plan.as_deref()
+        let last = content && self.measure.is_some_and(|measure| left <= measure.part);
+        if self.plan.is_none() && last { Some(&[]) } else { self.plan.as_deref() }
     }
 
     /// What has been written is no longer to be written.
@@ -76,32 +99,31 @@ fn tokens(ground: &Ground, mut bytes: &[u8]) -> usize {
     count
 }
 
-/// Bytes after which the grammar may end. The first try is led by preference alone; it can be led
-/// in a circle, where a part may hold another of its kind, so others choose among names by lot.
-/// `quoted`: it begins inside of a JSON string.
-fn completion(parser: &Parser, quoted: bool) -> Option<Vec<u8>> {
+/// Bytes after which the grammar may end. The first try takes the shortest way out of each part;
+/// it can be led in a circle, where a part may hold another of its kind, so others choose among
+/// names by lot.
+fn completion(parser: &Parser) -> Option<Vec<u8>> {
     let mut room = MAX_BYTES;
     (0..TRIES).find_map(|lot| {
         let mut parser = parser.clone();
         let tried = guarded(|| {
             let mut order = Order { lot, bytes: PREFERRED.to_vec() };
             order.bytes.extend((0..=255).rev().filter(|byte| !PREFERRED.contains(byte)));
-            let (mut written, mut quoted) = (Vec::new(), quoted);
+            let (mut written, mut inside) = (Vec::new(), usize::MAX);
             while !parser.is_accepting() {
-                let mut next = Vec::new();
-                if quoted {
-                    next = unquoted(&mut parser).unwrap_or_default();
-                    quoted = next.is_empty();
-                }
-                if next.is_empty() {
-                    next.extend(order.next(&mut parser, written.last().copied()));
-                    quoted |= next == b"\"" && lot % 2 == 0;
-                }
-                if next.is_empty() || written.len() >= room {
+                let leaves = lot % 2 == 0 || inside > PATIENCE;
+                let way = if leaves { way_out(&mut parser, &order, &written) } else { None };
+                let Some(next) = way.or_else(|| order.next(&mut parser, &written)) else {
+                    return Ok(None);
+                };
+                if written.len() >= room {
                     return Ok(None);
                 }
+                let before = lexemes(parser.stats());
                 parser.apply_token(&next, 0).map_err(|error| error.to_string())?;
-                written.append(&mut next);
+                let ended = lexemes(parser.stats()) > before;
+                inside = if ended { 0 } else { inside.saturating_add(next.len()) };
+                written.extend(next);
             }
             Ok(Some(written))
         });
@@ -110,27 +132,38 @@ fn completion(parser: &Parser, quoted: bool) -> Option<Vec<u8>> {
     })
 }
 
-/// The shortest way out of a string, by its closing quote, where one is near.
-fn unquoted(parser: &mut Parser) -> Option<Vec<u8>> {
+/// The lexemes that a parser has come to the end of.
+fn lexemes(stats: &ParserStats) -> usize {
+    stats.rows + stats.cached_rows
+}
+
+/// The shortest way to the end of the lexeme that is being written, where it is near: the quote
+/// that closes a string, whatever closes a text.
+fn way_out(parser: &mut Parser, order: &Order, written: &[u8]) -> Option<Vec<u8>> {
     parser.with_recognizer(|recognizer| {
-        recognizer.trie_started("unquoted");
+        recognizer.trie_started("way out");
         let (mut seen, mut paths, mut at) = (HashSet::new(), vec![Vec::new()], 0);
         let mut found = None;
         while let Some(path) = paths.get(at).cloned().filter(|_| at < MAX_STATES && found.is_none())
         {
             at += 1;
             let pushed = path.iter().take_while(|byte| recognizer.try_push_byte(**byte)).count();
-            let escaped = path.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
-            if !escaped && recognizer.byte_allowed(b'"') {
-                found = Some([&path[..], b"\""].concat());
-            } else {
-                for byte in (0..=255).filter(|byte| escaped || *byte != b'"') {
-                    if recognizer.try_push_byte(byte) {
-                        if seen.insert(recognizer.lexer_state()) {
-                            paths.push([&path[..], &[byte]].concat());
-                        }
-                        recognizer.pop_bytes(1);
-                    }
+            let last = path.last().or(written.last()).copied();
+            let before = lexemes(recognizer.stats_mut());
+            for byte in order.after(last) {
+                if !recognizer.try_push_byte(byte) {
+                    continue;
+                }
+                let ends = lexemes(recognizer.stats_mut()) > before;
+                let new = !ends && seen.insert(recognizer.lexer_state());
+                recognizer.pop_bytes(1);
+                let longer = || [&path[..], &[byte]].concat();
+                if ends {
+                    found = Some(longer());
+                    break;
+                }
+                if new {
+                    paths.push(longer());
                 }
             }
             recognizer.pop_bytes(pushed);
@@ -147,24 +180,29 @@ struct Order {
 }
 
 impl Order {
-    /// The first byte in the order that the grammar allows after `last`.
-    fn next(&mut self, parser: &mut Parser, last: Option<u8>) -> Option<u8> {
+    /// The first byte in the order that the grammar allows.
+    fn next(&mut self, parser: &mut Parser, written: &[u8]) -> Option<Vec<u8>> {
         if self.lot > 0 {
             self.shuffle();
         }
+        parser.with_recognizer(|recognizer| {
+            recognizer.trie_started("completion");
+            let mut bytes = self.after(written.last().copied());
+            let found = bytes.find(|byte| recognizer.byte_allowed(*byte));
+            recognizer.trie_finished();
+            found.map(|byte| vec![byte])
+        })
+    }
+
+    /// All bytes in order, with what closes `last` before them.
+    fn after(&self, last: Option<u8>) -> impl Iterator<Item = u8> {
         let closer = match last {
             Some(b'{') => Some(b'}'),
             Some(b'[') => Some(b']'),
             Some(b'(') => Some(b')'),
             _ => None,
         };
-        parser.with_recognizer(|recognizer| {
-            recognizer.trie_started("completion");
-            let mut bytes = closer.iter().chain(&self.bytes);
-            let found = bytes.find(|byte| recognizer.byte_allowed(**byte)).copied();
-            recognizer.trie_finished();
-            found
-        })
+        closer.into_iter().chain(self.bytes.iter().copied())
     }
 
     /// Mixes digits and letters, by a generator that is the same everywhere.

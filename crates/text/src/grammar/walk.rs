@@ -15,34 +15,14 @@ pub(super) struct Walk {
     json: bool,
     may_end: bool,
     last: u8,
-    quote: Quote,
     ending: Ending,
-}
-
-/// Where a JSON text stands as to its strings.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Quote {
-    Outside,
-    Inside,
-    Escaped,
-}
-
-impl Quote {
-    fn after(self, byte: u8) -> Self {
-        match (self, byte) {
-            (Self::Outside, b'"') | (Self::Escaped, _) => Self::Inside,
-            (Self::Inside, b'"') => Self::Outside,
-            (Self::Inside, b'\\') => Self::Escaped,
-            _ => self,
-        }
-    }
 }
 
 impl Walk {
     /// At the start. A JSON text is over with its last bracket, whatever whitespace may follow.
     pub(super) fn new(mut parser: Parser, json: bool) -> Self {
         let may_end = parser.is_accepting();
-        Self { parser, json, may_end, last: 0, quote: Quote::Outside, ending: Ending::default() }
+        Self { parser, json, may_end, last: 0, ending: Ending::default() }
     }
 
     pub(super) fn may_end(&self) -> bool {
@@ -66,8 +46,7 @@ impl Walk {
             ground.allow_ends(words);
             return Ok(());
         }
-        let quoted = self.json && self.quote != Quote::Outside;
-        if let Some(plan) = self.ending.plan(&self.parser, ground, left, quoted) {
+        if let Some(plan) = self.ending.plan(&self.parser, ground, left, self.may_end) {
             // Where nothing is left to be written, the grammar is content.
             let next = (!plan.is_empty()).then(|| ground.env.tok_trie().prefix_token_id(plan));
             match next {
@@ -101,7 +80,6 @@ impl Walk {
             Ok(parser.is_accepting())
         })?;
         self.last = last;
-        self.quote = bytes.iter().fold(self.quote, |quote, byte| quote.after(*byte));
         self.ending.advance(bytes);
         Ok(())
     }

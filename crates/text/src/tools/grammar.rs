@@ -156,6 +156,7 @@ mod tests {
                 }),
             ),
             tool("any", json!({})),
+            tool("none", json!({"properties": {}, "additionalProperties": false})),
         ]
     }
 
@@ -191,9 +192,10 @@ mod tests {
         );
         let frame = "block: \"<tool_call>\\n\" body closer\ncloser: \"\\n</tool_call>\"\n";
         let lenient = edit.replace("\": \"}}", "\": \",\"lenient\":true}}");
+        let none = "call_2: \"<function=none>\\n\" \"</function>\"\n";
         let begun = format!(
-            "start: (block | body closer?) (\"\\n\" block)*\n{frame}body: call_0 | call_1\n\
-             {lenient}{any}"
+            "start: (block | body closer?) (\"\\n\" block)*\n\
+             {frame}body: call_0 | call_1 | call_2\n{lenient}{any}{none}"
         );
         check("qwen-coder", Choice::Begun, true, Some(&begun));
         let named = format!("start: /\\n{{0,2}}/ block\n{frame}body: call_0\n{edit}");

@@ -120,11 +120,12 @@ pub(super) fn properties(tool: &Tool) -> Option<&serde_json::Map<String, Value>>
     tool.parameters.get("properties")?.as_object()
 }
 
-/// Whether a tool declares all of its parameters.
+/// Whether a tool declares all of its parameters: it says so, or it declares some and says nothing.
 pub(super) fn is_closed(tool: &Tool) -> bool {
-    let more = tool.parameters.get("additionalProperties");
-    let open = more.is_some_and(|more| *more != Value::Bool(false));
-    !open && properties(tool).is_some_and(|known| !known.is_empty())
+    match tool.parameters.get("additionalProperties") {
+        Some(more) => *more == Value::Bool(false),
+        None => properties(tool).is_some_and(|known| !known.is_empty()),
+    }
 }
 
 /// How a text became JSON.
