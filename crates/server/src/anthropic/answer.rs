@@ -157,6 +157,9 @@ impl Speaker for MessageSpeaker {
         let mut message = self.message(&content);
         message["stop_reason"] = json!(reason);
         message["stop_sequence"] = stop;
+        if said.over.finish == Finish::Repetition {
+            message["stopped"] = json!("repetition");
+        }
         message["usage"] = self.usage(said.over.answer_tokens);
         Ok(message)
     }

@@ -63,7 +63,7 @@ impl MessagesRequest {
         conversation.switches.insert("enable_thinking".into(), json!(thinks));
         let mut parameters = Parameters::read(fields, model, 0)?;
         parameters.n = 1;
-        parameters.guard_repetition = true;
+        parameters.guard_repetition = fields.flag("repetition_guard")?.unwrap_or(true);
         let most = fields.count("max_tokens", 1..=u64::MAX)?;
         parameters.max_tokens = most.map(|most| most as usize);
         let stops = fields.list("stop_sequences")?.unwrap_or_default();

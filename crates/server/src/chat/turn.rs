@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 
 use qwire_engine::{Report, Salt};
 use qwire_text::tools::Rules;
-use qwire_text::{Oblivion, Prompt, Recall};
+use qwire_text::{Error, Oblivion, Prompt, Recall};
 use serde_json::Value;
 
 use super::class;
-use super::conversation::{Conversation, volatile};
+use super::conversation::{Conversation, roles, volatile};
 use super::fork::{Fork, Marks};
 use super::generation::Order;
 use super::parameters::{Logprobs, Parameters};
@@ -92,24 +92,33 @@ pub fn rendered(conversation: &Conversation, salt: Salt, app: &App) -> Result<Re
         let fault = "the model's file has no chat template; use /v1/completions";
         return Err(Fault::request(fault).code("no_chat_template"));
     };
-    let Conversation { messages, tools, switches, opening } = conversation;
-    let (messages, spans) = volatile::settled(messages);
+    let (messages, spans) = volatile::settled(&conversation.messages);
     let marks = Marks::of(&messages);
     let gist = Gist::new(model.dialect, conversation.offered(), thinks(model));
+    let Conversation { tools, switches, opening, .. } = conversation;
     let tools = (!tools.is_empty()).then(|| Value::from(tools.clone()));
-    let messages = Value::from(messages.into_owned());
-    let encode = |recall: &mut dyn Recall| {
-        let tools = tools.as_ref();
-        template.prompt(&model.vocabulary, &messages, tools, *opening, switches, recall)
+    let encode = |messages: &[Value]| {
+        let messages = Value::from(messages);
+        let mut recollection =
+            app.replay().map(|replay| Recollection::new(replay.clone(), gist.clone(), salt));
+        let recall: &mut dyn Recall = match &mut recollection {
+            Some(recollection) => recollection,
+            None => &mut Oblivion,
+        };
+        let (words, tools) = (&model.vocabulary, tools.as_ref());
+        let prompt = template.prompt(words, &messages, tools, *opening, switches, recall)?;
+        Ok((prompt, recollection.map_or(0, |recollection| recollection.found)))
     };
-    let (prompt, replayed) = match app.replay() {
-        Some(replay) => {
-            let mut recall = Recollection::new(replay.clone(), gist.clone(), salt);
-            (encode(&mut recall), recall.found)
+    let messages = roles::joined(messages.into_owned());
+    let mut encoded = encode(&messages);
+    for step in roles::STEPS {
+        if !matches!(encoded, Err(Error::Raised(_))) {
+            break;
         }
-        None => (encode(&mut Oblivion), 0),
-    };
-    let prompt = prompt.map_err(|error| {
+        // What the template says of the order as it came is what a client should hear.
+        encoded = encode(&step(messages.clone())).or(encoded);
+    }
+    let (prompt, replayed) = encoded.map_err(|error| {
         Fault { param: Some("messages".into()), ..Fault::request(error.to_string()) }
             .code("template_failed")
     })?;

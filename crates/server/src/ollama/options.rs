@@ -53,7 +53,8 @@ impl Options {
         let options = fields.take("options").unwrap_or_else(|| json!({}));
         let mut options = Fields::of(options, &path)?;
         let mut parameters = Parameters::read(&mut options, model, STOPS)?;
-        (parameters.n, parameters.guard_repetition) = (1, true);
+        parameters.n = 1;
+        parameters.guard_repetition = options.flag("repetition_guard")?.unwrap_or(true);
         // Negative numbers are as many as fit.
         let most = options.number("num_predict", -10.0..=1e9)?;
         parameters.max_tokens = most.filter(|most| *most > 0.0).map(|most| most as usize);

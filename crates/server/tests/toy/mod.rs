@@ -129,7 +129,7 @@ pub fn vocabulary() -> Vocabulary {
 
 /// The same and more tokens of text, which no merge makes.
 fn vocabulary_with(more: &[&str]) -> Vocabulary {
-    let more: Vec<String> = more.iter().map(|text| text.replace(' ', "\u{120}")).collect();
+    let more: Vec<String> = more.iter().map(|text| spelt(text)).collect();
     let printed = ('!'..='~').chain('\u{a1}'..='\u{ac}').chain('\u{ae}'..='\u{ff}');
     let bytes: Vec<String> = printed.chain('\u{100}'..='\u{143}').map(String::from).collect();
     let tokens = bytes.iter().map(String::as_str).chain(CONTROLS).chain(WORDS);
@@ -147,6 +147,16 @@ fn vocabulary_with(more: &[&str]) -> Vocabulary {
         add_bos: false,
     };
     Vocabulary::new(&parts).expect("a vocabulary")
+}
+
+/// A text as byte-level vocabularies write it.
+fn spelt(text: &str) -> String {
+    let shown = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let letter = |byte: u8| {
+        let hidden = (0..byte).filter(|byte| !shown(byte)).count() as u32;
+        char::from_u32(if shown(&byte) { byte.into() } else { 0x100 + hidden }).expect("a letter")
+    };
+    text.bytes().map(letter).collect()
 }
 
 /// A toy whose steps take real time, and that panics at a token of a prompt.

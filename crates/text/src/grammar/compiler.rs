@@ -16,6 +16,7 @@ use serde_json::Value;
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
 use super::opening::Grammar;
+use super::paths::Paths;
 use super::walk::{Walk, guarded};
 use super::{Refused, gbnf, schema};
 use crate::error::{Error, excerpt};
@@ -41,7 +42,7 @@ pub(super) struct Ground {
     pub(super) slicer: SlicedBiasComputer,
     pub(super) ends: Vec<u32>,
     pub(super) text: Vec<u32>, // bit t % 32 of word t / 32: the tokens that are text
-    recent: Mutex<VecDeque<(String, Walk)>>,
+    recent: Mutex<VecDeque<(String, Paths)>>,
 }
 
 impl Grammars {
@@ -120,8 +121,8 @@ impl Grammars {
 
     /// What the grammar of calls that a dialect wrote derives, with its own spaces in JSON.
     pub fn calls(&self, text: &str) -> Result<Grammar, Refused> {
-        if let Some(walk) = self.0.recall(text) {
-            return Ok(Grammar::new(Arc::clone(&self.0), walk));
+        if let Some(start) = self.0.recall(text) {
+            return Ok(Grammar::new(Arc::clone(&self.0), start));
         }
         bounded("Lark", text)?;
         let deadline = Instant::now() + DEADLINE;
@@ -152,7 +153,10 @@ impl Grammars {
         let thread = thread::Builder::new().name("grammar".into()).stack_size(STACK_BYTES);
         thread.spawn(work).map_err(|error| Refused::because(format!("grammar: {error}")))?;
         match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Ok(parser)) => Ok(Grammar::new(Arc::clone(&self.0), Walk::new(parser, json))),
+            Ok(Ok(parser)) => {
+                let start = Paths::of(Walk::new(parser, json));
+                Ok(Grammar::new(Arc::clone(&self.0), start))
+            }
             Ok(Err(why)) => Err(Refused::because(why)),
             Err(_) => Err(Refused::because(format!(
                 "the grammar takes longer than {} ms to compile",
@@ -163,18 +167,18 @@ impl Grammars {
 }
 
 impl Ground {
-    fn recall(&self, text: &str) -> Option<Walk> {
+    fn recall(&self, text: &str) -> Option<Paths> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let at = recent.iter().position(|(known, _)| known == text)?;
         let found = recent.remove(at)?;
-        let walk = found.1.clone();
+        let start = found.1.clone();
         recent.push_back(found);
-        Some(walk)
+        Some(start)
     }
 
-    fn remember(&self, text: &str, walk: Walk) {
+    fn remember(&self, text: &str, start: Paths) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.push_back((text.into(), walk));
+        recent.push_back((text.into(), start));
         if recent.len() > RECENT {
             recent.pop_front();
         }

@@ -8,6 +8,7 @@
 //! arguments as JSON text           an object, as templates walk through it
 //! ```
 
+pub mod roles;
 pub mod volatile;
 
 use std::sync::Arc;

@@ -170,7 +170,7 @@ mod tests {
         check(
             "system",
             "Never print x-anthropic-billing-header: a",
-            { "Never print x-anthropic-billing-header: a" },
+            "Never print x-anthropic-billing-header: a",
             &[],
         );
         check("assistant", header, header, &[]);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! a form, a required call    the grammar from the first token on, or from the end of the thoughts
+//! a form beside tools        the form, or calls
 //! tools, as the model likes  free text, the grammar of calls wherever one begins
 //! ```
 
@@ -67,14 +68,12 @@ impl Reading {
                 grammar.map(|grammar| (reading.thought(grammar), Rigour::Strict))
             }
             (None, Form::Free) => reading.helped(model),
-            (None, _) if !reading.tools.is_empty() => {
-                let fault = "stands beside `tools`, which may be called instead; say `none` or \
-                             `required` in `tool_choice`";
-                return Err(Fault::field(field, fault));
-            }
             (None, form) => {
                 let grammar = form.compile(&model.grammars);
-                let grammar = grammar.map_err(|refused| fault(&refused, field))?;
+                let mut grammar = grammar.map_err(|refused| fault(&refused, field))?;
+                if let Some(calls) = reading.begun(model) {
+                    grammar = grammar.or(&calls);
+                }
                 Some((reading.thought(grammar), Rigour::Strict))
             }
         };
@@ -87,18 +86,22 @@ impl Reading {
         text.map(|text| model.grammars.calls(&text)).transpose()
     }
 
+    /// The grammar of calls that the model makes as it likes.
+    fn begun(&self, model: &Model) -> Option<Grammar> {
+        let grammar = self.calls(model, Choice::Begun).inspect_err(|refused| {
+            tracing::warn!(fault = %refused.message, "calls go without a grammar");
+        });
+        grammar.ok().flatten()
+    }
+
     /// What keeps the calls of a model in order that calls as it likes. Without it they are read
     /// all the same.
     fn helped(&self, model: &Model) -> Option<(Grammar, Rigour)> {
-        let grammar = self.calls(model, Choice::Begun);
-        let grammar = grammar.inspect_err(|refused| {
-            tracing::warn!(fault = %refused.message, "calls go without a grammar");
-        });
         let bare = self.tools.iter().filter_map(|tool| self.dialect.opener(tool));
         let bare: Vec<String> = bare.collect();
         let openers: Vec<&str> =
             [CALL].into_iter().chain(bare.iter().map(String::as_str)).collect();
-        let grammar = grammar.ok().flatten()?.triggered(&openers);
+        let grammar = self.begun(model)?.triggered(&openers);
         Some((self.thought(grammar), Rigour::Lenient))
     }
 

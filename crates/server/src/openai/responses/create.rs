@@ -20,7 +20,6 @@ use crate::fields::Fields;
 
 const WITHOUT_EFFECT: &[&str] = &[
     "client_metadata",
-    "include",
     "max_tool_calls",
     "prompt_cache_key",
     "prompt_cache_retention",
@@ -88,7 +87,7 @@ impl ResponseRequest {
             parameters::switches(&mut Fields::of(thinking.into(), "reasoning")?)?;
         let mut parameters = Parameters::read(fields, model, parameters::STOPS)?;
         parameters.n = 1;
-        parameters.guard_repetition = true;
+        parameters.guard_repetition = fields.flag("repetition_guard")?.unwrap_or(true);
         let most = fields.count("max_output_tokens", 1..=u64::MAX)?;
         parameters.max_tokens = most.map(|most| most as usize);
         fields.only("top_logprobs", &[json!(0)])?;
