@@ -8,8 +8,8 @@
 //!
 //! Compiling is bounded in time, stack and size, whatever the text; what cannot be enforced is
 //! refused by the keyword's name. A grammar may begin after a marker or at a trigger
-//! ([`Grammar::after`], [`Grammar::triggered`]), and closes the answer before its tokens run out. An
-//! answer may be of one grammar or another ([`Grammar::or`]).
+//! ([`Grammar::after`], [`Grammar::triggered`]), and closes the answer before its tokens run out.
+//! An answer may be of one grammar or another ([`Grammar::or`]).
 
 mod compiler;
 mod ending;

@@ -69,8 +69,8 @@ impl Grammar {
         Paths::clone(&self.start)
     }
 
-    /// What this grammar derives, or what the other one does. An answer that goes the other's way is
-    /// cut where its tokens run out, not closed before.
+    /// What this grammar derives, or what the other one does. An answer that goes the other's way
+    /// is cut where its tokens run out, not closed before.
     pub fn or(self, other: &Self) -> Self {
         let start = Paths::clone(&self.start).or(Paths::clone(&other.start));
         Self::new(self.ground, start)

@@ -211,8 +211,8 @@ mod tests {
             let extra = Map::new();
             let rendered = template.render(&messages, Some(&tools), true, &extra).unwrap();
             let (tools, fresh) = (Some(&tools), Opening::Fresh);
-            let found = template.prompt(&vocabulary, &messages, tools, fresh, &extra, &mut Oblivion);
-            let found = found.unwrap();
+            let (words, none) = (&vocabulary, &mut Oblivion);
+            let found = template.prompt(words, &messages, tools, fresh, &extra, none).unwrap();
             prop_assert_eq!(vocabulary.decode(&found.ids, Controls::Show), found.text.as_str());
             prop_assert_eq!(controls(&vocabulary, &found.ids), 7, "{}", found.text);
             let escaped = rendered.contains("\\U0010fff") || rendered.contains("\\udbff\\udff");

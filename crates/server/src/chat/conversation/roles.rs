@@ -1,8 +1,8 @@
 //! Roles: who speaks when, as templates want it.
 //!
 //! ```text
-//! reminders behind a tool's result   part of the result: to a template that thinks, a user's message
-//!                                    is a new question, which drops the thoughts before it
+//! reminders behind a tool's result   part of the result: where thoughts are kept until a new
+//!                                    question, a user's message would drop those before it
 //! the template refuses the order     neighbours of one role become one message
 //! it refuses that too                instructions stand before the first question
 //! ```
