@@ -5,6 +5,7 @@
 //! QWIRE_ISA       default of --isa
 //! QWIRE_OPTION    default of any option of `qwire serve`
 //! XDG_CACHE_HOME  where to keep what can be made again; else HOME/.cache
+//! PATH            where `qwire launch` looks for an agent
 //! NO_COLOR        no colour on stderr when set to anything, as does TERM=dumb
 //! ```
 //! A flag wins over a variable.
@@ -26,6 +27,8 @@ pub struct Environment {
     pub cache: Option<PathBuf>,
     /// Whether messages may be coloured on a terminal.
     pub colour: bool,
+    /// The folders of programs.
+    pub programs: Vec<PathBuf>,
     /// Every variable whose name begins with QWIRE_.
     pub own: HashMap<String, String>,
 }
@@ -54,6 +57,7 @@ impl Environment {
             isa: set("QWIRE_ISA"),
             cache: cache.or_else(|| home.map(|home| home.join(".cache"))),
             colour: set("NO_COLOR").is_none() && !dumb,
+            programs: set("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default(),
             own: variables.into_iter().filter(|(name, _)| name.starts_with("QWIRE_")).collect(),
         })
     }

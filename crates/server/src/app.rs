@@ -1,5 +1,6 @@
 //! App: what every endpoint sees: the model, once it is loaded, and the settings.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,6 +9,7 @@ use qwire_engine::{Health, Sampling, Service};
 use qwire_text::tools::Dialect;
 use qwire_text::{ChatTemplate, Grammars, Vocabulary};
 
+use crate::admin::recorder::Recorder;
 use crate::admin::sums::Sums;
 use crate::chat::fork::Trail;
 use crate::chat::replay::{Keeping, Replay};
@@ -26,6 +28,8 @@ pub struct App {
     /// The latest prompts, to see where the next ones part from them.
     pub trail: Trail,
     replay: OnceLock<Option<Arc<Replay>>>,
+    /// Keeps capsules of requests, where somebody wants them.
+    pub recorder: OnceLock<Recorder>,
     model: OnceLock<Model>,
     draining: AtomicBool,
 }
@@ -175,6 +179,12 @@ pub struct Facts {
     pub device: String,
     /// Changes with the model and with the definition of its numbers.
     pub fingerprint: String,
+    /// Tells its file from every other, wherever it lies.
+    pub identity: String,
+    /// The version of the definition of its numbers.
+    pub numbers: u32,
+    /// Where it was loaded from.
+    pub path: PathBuf,
     /// Seconds since 1970 when it was loaded.
     pub created: u64,
     /// The program's version.
@@ -184,9 +194,9 @@ pub struct Facts {
 impl App {
     /// An app whose model is still to come.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let (tally, kept, trail) = Default::default();
+        let (tally, kept, trail, recorder) = Default::default();
         let (replay, model, draining) = Default::default();
-        Arc::new(Self { settings, tally, kept, trail, replay, model, draining })
+        Arc::new(Self { settings, tally, kept, trail, replay, recorder, model, draining })
     }
 
     /// Where in its life the server is.

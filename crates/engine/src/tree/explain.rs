@@ -217,7 +217,8 @@ mod tests {
             let mut table = Table::default();
             pages.grow(&mut table, tokens.len()).expect("room");
             let (class, now) = (Class::Normal, Duration::from_secs(at as u64));
-            tree.publish(&mut pages, Salt(1), tokens, &mut table, (true, Use { class, now }));
+            let by = (true, Use { class, now });
+            tree.publish(&mut pages, (Salt(1), tokens), &mut table, 0, by);
             pages.release(table);
         }
         (tree, pages)

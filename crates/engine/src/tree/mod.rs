@@ -12,6 +12,7 @@
 //! the one that was idle longest for what it costs to compute again.
 
 mod explain;
+mod keeping;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +22,13 @@ use std::time::Duration;
 
 use qwire_model::PageId;
 
+use crate::pages::store::Key;
 use crate::pages::{PAGE, Pages, Table};
 use crate::request::{self, Salt};
 use explain::Gone;
 pub use explain::{Cached, Explanation, Listing, Miss};
+pub use keeping::Due;
+use keeping::{Dues, Kept};
 
 /// Positions after which a page costs twice as much to compute as the first one.
 const ATTENTION_POSITIONS: f64 = 8192.0;
@@ -44,6 +48,9 @@ struct Node {
     passing: bool,
     /// Of the tokens up to its end.
     hash: u64,
+    /// Its name in a store, once it was needed.
+    key: Option<Key>,
+    kept: Kept,
 }
 
 /// Who used it, depth and tokens: nodes of one class cost the same.
@@ -82,6 +89,7 @@ pub struct Tree {
     /// Leaves by what they cost, the longest idle first.
     leaves: BTreeMap<Class, BTreeSet<(Duration, Reverse<usize>)>>,
     gone: Gone,
+    dues: Dues,
 }
 
 impl Tree {
@@ -100,13 +108,14 @@ impl Tree {
     }
 
     /// Takes in the pages of a computed prefix: the full ones, and with `tail` the last one too.
-    /// Where the tree has a full page already the table gets that one.
+    /// Where the tree has a full page already the table gets that one. New pages within the first
+    /// `kept` positions came from a store.
     pub fn publish(
         &mut self,
         pages: &mut Pages,
-        salt: Salt,
-        tokens: &[u32],
+        (salt, tokens): (Salt, &[u32]),
         table: &mut Table,
+        kept: usize,
         (tail, by): (bool, Use),
     ) {
         let len = table.len();
@@ -130,6 +139,7 @@ impl Tree {
                 _ => self.insert(pages, salt, parent, key, page),
             };
             self.touch(at, by);
+            self.note(at, (i + 1) * PAGE <= kept, by.now);
             parent = Some(at);
         }
     }
@@ -300,6 +310,8 @@ impl Tree {
             used: Duration::ZERO,
             passing: true,
             hash: explain::chain(above, key),
+            key: None,
+            kept: Kept::Never,
         };
         let at = self.vacant.pop().unwrap_or_else(|| {
             self.nodes.push(None);
@@ -335,6 +347,7 @@ impl Tree {
         let node = self.remove(at);
         pages.let_go(node.page);
         self.gone.note(node.hash);
+        self.missed(node.kept);
     }
 }
 
@@ -373,7 +386,7 @@ mod tests {
         let mut table = Table::default();
         pages.grow(&mut table, tokens.len()).expect("room");
         let by = by(request::Class::Normal, now);
-        tree.publish(pages, Salt(0), tokens, &mut table, (true, by));
+        tree.publish(pages, (Salt(0), tokens), &mut table, 0, (true, by));
         pages.release(table);
     }
 
@@ -443,7 +456,8 @@ mod tests {
             let (mut table, head) = (Table::default(), 1000 * (n as u32 + 1));
             pages.grow(&mut table, 150).expect("room");
             let by = by(request::Class::Background, 100 + n);
-            tree.publish(&mut pages, Salt(0), &tokens(head, 150), &mut table, (true, by));
+            let prefix = (Salt(0), &tokens(head, 150)[..]);
+            tree.publish(&mut pages, prefix, &mut table, 0, (true, by));
             pages.release(table);
             assert_eq!(tree.reach(Salt(0), &tokens(0, 128)), 128, "after {n}");
         }

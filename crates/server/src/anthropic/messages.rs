@@ -17,14 +17,8 @@ use crate::fields::Fields;
 
 /// Most texts that end an answer.
 const STOPS: usize = 64;
-const WITHOUT_EFFECT: &[&str] = &[
-    "container",
-    "context_management",
-    "mcp_servers",
-    "metadata",
-    "output_config",
-    "service_tier",
-];
+const WITHOUT_EFFECT: &[&str] =
+    &["container", "context_management", "mcp_servers", "metadata", "service_tier"];
 
 /// A request, every field read.
 pub struct MessagesRequest {
@@ -71,7 +65,7 @@ impl MessagesRequest {
         parameters.stops = stops.take(STOPS).map(str::to_owned).collect();
         let (choice, parallel) = choice(fields, &conversation)?;
         let stream = fields.flag("stream")?.unwrap_or(false);
-        let (name, logprobs, form) = (None, None, (Form::Free, String::new()));
+        let (name, logprobs, form) = (None, None, form(fields)?);
         let turn = Turn { name, conversation, parameters, logprobs, choice, parallel, form };
         Ok(Self { turn, stream })
     }
@@ -81,6 +75,23 @@ impl MessagesRequest {
         let salt = self.turn.parameters.salt;
         Ok(turn::rendered(&self.turn.narrowed(), salt, app)?.prompt.ids)
     }
+}
+
+/// The form that `output_config` asks for, and the field that does.
+fn form(fields: &mut Fields) -> Result<(Form, String), Fault> {
+    let Some(mut config) = fields.object("output_config")? else {
+        return Ok((Form::Free, String::new()));
+    };
+    config.without_effect(&["effort"]);
+    let mut form = Form::Free;
+    if let Some(mut format) = config.object("format")? {
+        if format.text("type")?.as_deref() == Some("json_schema") {
+            form = Form::Schema(format.required("schema")?);
+        }
+        config.close(&format);
+    }
+    fields.close(&config);
+    Ok((form, fields.path("output_config.format")))
 }
 
 /// Which tools may be called, and whether side by side.

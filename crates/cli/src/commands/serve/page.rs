@@ -65,7 +65,23 @@ impl Page<'_> {
         let (context, parallel) = (grouped(context as u64), budget.parallel);
         writeln!(f, "  context  {context}{of} tokens; {rest} more for others and for prefixes")?;
         let queue = grouped(self.door.queue as u64);
-        writeln!(f, "  answers  {parallel} side by side, {queue} may wait")
+        writeln!(f, "  answers  {parallel} side by side, {queue} may wait")?;
+        self.disk(f)
+    }
+
+    /// What outlives the server.
+    fn disk(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(store) = self.loaded.model.service.store() else {
+            return writeln!(f, "  disk     no prefixes are kept for later runs");
+        };
+        let (holding, place) = (store.holding(), store.place());
+        let (limit, place) = (bytes(holding.limit_bytes), one_line(&place));
+        let there = match holding.used_bytes {
+            _ if !store.is_open() => ", once the model was read in full".to_string(),
+            0 => String::new(),
+            used => format!("; {} are there", bytes(used)),
+        };
+        writeln!(f, "  disk     up to {limit} of prefixes in {place}{there}")
     }
 
     fn speed(&self, f: &mut Formatter<'_>) -> fmt::Result {

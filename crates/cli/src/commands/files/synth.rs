@@ -63,7 +63,7 @@ pub fn synth(args: &SynthArgs) -> Result<u8, Failure> {
     let mix = synthetic::mix(&args.quant).ok_or_else(|| {
         Failure::usage(format!("there are no formats `{}`", args.quant)).hint(known)
     })?;
-    let vocabulary = args.vocab.as_deref().map(super::open).transpose()?;
+    let vocabulary = args.vocab.as_deref().map(super::super::open).transpose()?;
     let recipe = Recipe { shape, mix, seed: args.seed, layers: args.layers, vocabulary };
     let len = synthetic::len_bytes(&recipe).map_err(Failure::new)?;
     let stdout = path == Path::new("-");
