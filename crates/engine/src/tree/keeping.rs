@@ -148,8 +148,8 @@ mod tests {
         let mut table = Table::default();
         pages.grow(&mut table, tokens.len()).expect("room");
         let when = (true, Duration::from_secs(now));
-        let by = Use { class: Class::Normal, now: when.1 };
-        tree.publish(pages, (TENANT, tokens), &mut table, kept, (when.0, by));
+        let by = Use { class: Class::Normal, now: Duration::from_secs(now) };
+        tree.publish(pages, (TENANT, tokens), &mut table, kept, (true, by));
         pages.release(table);
     }
 
