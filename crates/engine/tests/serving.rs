@@ -441,3 +441,23 @@ fn what_can_never_be_served_is_refused_at_once() {
     let found = scene.engine.submit(RequestId(9), request(prompt(1, 9), 1), Duration::ZERO);
     assert_eq!(found, Err(Refusal::Full { waiting: 3 }));
 }
+
+/// Titles, summaries and probes are many and short of memory; the conversation they are about goes
+/// on where it was.
+#[test]
+fn what_runs_in_the_background_evicts_no_conversation() {
+    let mut scene = Scene::new(24, Settings::default());
+    let of = |class, seed, len| Request { class, ..request(prompt(seed, len), 4) };
+    // A conversation of 10 pages, and an older one of 8.
+    scene.ask(0, of(Class::Normal, 1, 500));
+    scene.finish();
+    scene.ask(1, of(Class::Interactive, 2, 630));
+    scene.finish();
+    for id in 2..40 {
+        scene.ask(id, of(Class::Background, id as u32, 300));
+        scene.finish();
+    }
+    scene.ask(40, of(Class::Interactive, 2, 630));
+    scene.finish();
+    assert_eq!(scene.cached(40, 0), 629);
+}

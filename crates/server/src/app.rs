@@ -11,9 +11,11 @@ use qwire_text::{ChatTemplate, Grammars, Vocabulary};
 
 use crate::admin::recorder::Recorder;
 use crate::admin::sums::Sums;
+use crate::chat::fork::Trail;
+use crate::chat::replay::{Keeping, Replay};
 use crate::fault::Fault;
 use crate::fields::Fields;
-use crate::responses::kept::Kept;
+use crate::openai::responses::kept::Kept;
 
 /// What the endpoints share.
 pub struct App {
@@ -23,6 +25,9 @@ pub struct App {
     pub tally: Tally,
     /// Responses that may be asked for again.
     pub kept: Kept,
+    /// The latest prompts, to see where the next ones part from them.
+    pub trail: Trail,
+    replay: OnceLock<Option<Arc<Replay>>>,
     /// Keeps capsules of requests, where somebody wants them.
     pub recorder: OnceLock<Recorder>,
     model: OnceLock<Model>,
@@ -46,6 +51,10 @@ pub struct Tally {
     pub endpoints: Sums<(&'static str, u16)>,
     /// Tool calls that were mended, by what was wrong.
     pub repairs: Sums<&'static str>,
+    /// Spans that were taken out of prompts, by their names.
+    pub spans: Sums<&'static str>,
+    /// Turns of conversations that got the tokens back that were sampled.
+    pub replayed: AtomicU64,
 }
 
 /// Where in its life the server is.
@@ -81,6 +90,8 @@ pub struct Settings {
     pub log_prompts: bool,
     /// Exports the gauges that vLLM has too.
     pub vllm_metrics: bool,
+    /// Where it is remembered what was sampled, for when it comes back.
+    pub replay: Keeping,
     /// Running streams may take so long to finish when the server ends.
     pub drain: Duration,
     /// How long clients may take.
@@ -118,6 +129,7 @@ impl Default for Settings {
             strict_fields: false,
             log_prompts: false,
             vllm_metrics: false,
+            replay: Keeping::default(),
             drain: Duration::from_secs(30),
             times: Times::default(),
         }
@@ -182,9 +194,9 @@ pub struct Facts {
 impl App {
     /// An app whose model is still to come.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let (tally, kept) = (Tally::default(), Kept::default());
-        let (model, draining) = (OnceLock::new(), AtomicBool::new(false));
-        Arc::new(Self { settings, tally, kept, recorder: OnceLock::new(), model, draining })
+        let (tally, kept, trail, recorder) = Default::default();
+        let (replay, model, draining) = Default::default();
+        Arc::new(Self { settings, tally, kept, trail, replay, recorder, model, draining })
     }
 
     /// Where in its life the server is.
@@ -204,12 +216,18 @@ impl App {
 
     /// The model has been loaded. Only the first one counts.
     pub fn install(&self, model: Model) {
+        self.replay.get_or_init(|| Replay::open(&self.settings.replay, &model.facts.fingerprint));
         assert!(self.model.set(model).is_ok(), "a model is installed once");
     }
 
     /// The model, or 503.
     pub fn model(&self) -> Result<&Model, Fault> {
         self.model.get().ok_or_else(Fault::loading)
+    }
+
+    /// What was sampled, unless nothing is remembered.
+    pub fn replay(&self) -> Option<&Arc<Replay>> {
+        self.replay.get()?.as_ref()
     }
 
     /// The model that a request asks for.
@@ -231,6 +249,8 @@ impl App {
 impl Model {
     /// Whether a client means this model.
     pub fn answers_to(&self, name: &str) -> bool {
+        // Ollama's clients write which of its tags they mean.
+        let name = name.strip_suffix(":latest").unwrap_or(name);
         let same = |own: &str| own.eq_ignore_ascii_case(name);
         // Agents made for Claude ask for it by name.
         let claude = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("claude-"));

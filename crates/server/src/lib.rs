@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! edge       connections, limits, keys, request ids, faults into bodies, drain
-//!  ├ openai    /v1/chat/completions ..   one file per endpoint: fields in, chunks out
-//!  ├ responses /v1/responses
+//!  ├ openai    /v1/chat/completions, /v1/responses ..   one file per endpoint
 //!  ├ anthropic /v1/messages
 //!  ├ llama     /completion, /infill: llama.cpp's own wire
+//!  ├ ollama    /api/chat ..
 //!  ├ admin     /health, /metrics ..
 //!  └ chat      what all wires share: conversation ─► prompt ─► generation ─► parts
 //! ```
@@ -20,8 +20,8 @@ pub mod edge;
 pub mod fault;
 pub mod fields;
 pub mod llama;
+pub mod ollama;
 pub mod openai;
-pub mod responses;
 
 use std::sync::Arc;
 
@@ -41,9 +41,9 @@ pub type Route = (&'static str, MethodRouter<Arc<App>>);
 pub fn routes() -> impl Iterator<Item = Route> {
     openai::routes()
         .into_iter()
-        .chain(responses::routes())
         .chain(anthropic::routes())
         .chain(llama::routes())
+        .chain(ollama::routes())
         .chain(admin::routes())
 }
 

@@ -159,7 +159,7 @@ fn the_cache_says_what_it_holds_and_why_a_prompt_misses() {
     let expected = json!({
         "object": "cache.explanation", "tokens": 272, "cached_tokens": 100, "disk_tokens": null,
         "reason": "diverged", "position": 100, "before": &text[84..100], "asked": &other[100..116],
-        "cached": &text[100..116],
+        "cached": &text[100..116], "conversation": null,
     });
     assert_eq!(explain(&json!(other)), expected);
 

@@ -11,10 +11,11 @@ use qwire_server::admin::{cache, tokenize};
 use qwire_server::anthropic::messages::MessagesRequest;
 use qwire_server::fields::Fields;
 use qwire_server::llama::completion::Job;
+use qwire_server::ollama;
 use qwire_server::openai::chat_completions::ChatRequest;
 use qwire_server::openai::completions::CompletionRequest;
 use qwire_server::openai::embeddings;
-use qwire_server::responses::create::ResponseRequest;
+use qwire_server::openai::responses::create::ResponseRequest;
 use qwire_server::{App, Fault, Settings, routes};
 use serde_json::{Value, json};
 
@@ -87,6 +88,24 @@ fn readers() -> Vec<(&'static str, Read, Vec<Value>)> {
         ("/detokenize", |f, _| tokenize::Tokens::read(f).map(drop), vec![json!({ "tokens": [] })]),
         ("/apply-template", |f, _| tokenize::Chat::read(f).map(drop), vec![messages()]),
         ("/v1/cache/explain", |f, _| cache::Ask::read(f).map(drop), vec![prompt(), messages()]),
+        (
+            "/api/chat",
+            |f, app| {
+                f.text("model").and(ollama::chat::ChatRequest::read(f, app.model()?).map(drop))
+            },
+            vec![messages()],
+        ),
+        (
+            "/api/generate",
+            |f, app| {
+                let read = ollama::generate::GenerateRequest::read;
+                f.text("model").and(read(f, app.model()?).map(drop))
+            },
+            vec![prompt()],
+        ),
+        ("/api/show", |f, _| ollama::catalogue::Ask::read(f).map(drop), vec![json!({})]),
+        ("/api/embed", |f, _| ollama::embed::read(f).map(drop), vec![json!({ "input": "a" })]),
+        ("/api/embeddings", |f, _| ollama::embed::read_one(f).map(drop), vec![prompt()]),
     ]
 }
 

@@ -27,5 +27,5 @@ pub use decoder::Decoder;
 pub use error::Error;
 pub use grammar::{Grammar, Grammars, Refused};
 pub use stop_strings::{StopStrings, Visible};
-pub use template::{ChatTemplate, Opening, Prompt};
+pub use template::{ChatTemplate, Oblivion, Opening, Prompt, Recall};
 pub use tokenizer::{Controls, Kind, Parts, Special, SpecialIds, Vocabulary};

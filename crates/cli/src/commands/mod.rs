@@ -66,10 +66,15 @@ fn open(path: &Path) -> Result<Arc<File>, Failure> {
     Ok(Arc::new(file))
 }
 
-/// How tokens are chosen as the model's file recommends it.
+/// How tokens are chosen where nobody says it: as the model's file recommends, else as Qwen
+/// recommends for its models. Always the best token would go round in circles.
 fn recommended(metadata: &Metadata) -> Sampling {
-    Sampling::with_defaults(|key| {
+    let found = Sampling::with_defaults(|key| {
         let value = metadata.get(key)?;
         value.float().or_else(|| value.integer().map(|integer| integer as f64))
-    })
+    });
+    if found != Sampling::default() {
+        return found;
+    }
+    Sampling { temperature: 0.7, top_k: 20, top_p: 0.8, ..found }
 }

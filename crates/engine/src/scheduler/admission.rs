@@ -73,8 +73,9 @@ impl Scheduler {
     fn seat(&mut self, key: Key, now: Duration) -> bool {
         let mut sequence = self.waiting.remove(&key).expect("it waits");
         sequence.kept = 0;
-        sequence.table =
-            self.tree.fork(&mut self.pages, sequence.ask.salt, sequence.reusable(), now);
+        let by = sequence.uses(now);
+        let (salt, prefix) = (sequence.ask.salt, sequence.reusable());
+        sequence.table = self.tree.fork(&mut self.pages, salt, prefix, by);
         let Some(victims) = self.victims(&sequence) else {
             self.pages.release(std::mem::take(&mut sequence.table));
             self.waiting.insert(key, sequence);

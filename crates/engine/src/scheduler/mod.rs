@@ -143,6 +143,7 @@ impl Scheduler {
             logprobs: request.logprobs,
             salt: request.salt,
             guard_repetition: request.guard_repetition,
+            class: request.class,
             arrived: now,
         });
         let due = now + self.settings.patience[request.class as usize];

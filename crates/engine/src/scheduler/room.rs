@@ -91,9 +91,10 @@ impl Scheduler {
     pub(super) fn publish(&mut self, key: Key, tail: bool, now: Duration) {
         self.unpark(key);
         let sequence = self.running.get_mut(&key).expect("it runs");
+        let by = sequence.uses(now);
         let prefix = (sequence.ask.salt, &sequence.history[..]);
         let (table, kept) = (&mut sequence.table, sequence.kept);
-        self.tree.publish(&mut self.pages, prefix, table, kept, (tail, now));
+        self.tree.publish(&mut self.pages, prefix, table, kept, (tail, by));
     }
 
     /// Forgets the parked chunk if it is this sequence's.

@@ -17,9 +17,10 @@ use super::repetition::Repetition;
 use crate::constraint::{Allowed, Constraint, Mask};
 use crate::event::{Delivery, Event, Fault, Sampled, Usage};
 use crate::pages::Table;
-use crate::request::{Pooling, Report, RequestId, Salt};
+use crate::request::{Class, Pooling, Report, RequestId, Salt};
 use crate::sampler::{self, Sampler, logprob, top_logprobs};
 use crate::stats::Progress;
+use crate::tree::Use;
 
 /// Who goes first: the lower key. It never changes, so whoever has the lowest always gets on, and
 /// everybody has the lowest in the end.
@@ -41,6 +42,7 @@ pub struct Ask {
     pub logprobs: Option<usize>,
     pub salt: Salt,
     pub guard_repetition: bool,
+    pub class: Class,
     pub arrived: Duration,
 }
 
@@ -86,6 +88,11 @@ pub struct Restoring {
 }
 
 impl Sequence {
+    /// Its use of a page.
+    pub fn uses(&self, now: Duration) -> Use {
+        Use { class: self.ask.class, now }
+    }
+
     /// Tokens whose positions are not computed.
     pub fn remaining(&self) -> usize {
         self.history.len() - self.table.len()

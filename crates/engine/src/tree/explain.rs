@@ -206,16 +206,19 @@ fn mix(x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Use;
     use super::*;
     use crate::pages::Table;
+    use crate::request::Class;
 
     fn published(tokens: &[&[u32]]) -> (Tree, Pages) {
         let (mut tree, mut pages) = (Tree::default(), Pages::new(16));
         for (at, tokens) in tokens.iter().enumerate() {
             let mut table = Table::default();
             pages.grow(&mut table, tokens.len()).expect("room");
-            let now = Duration::from_secs(at as u64);
-            tree.publish(&mut pages, (Salt(1), tokens), &mut table, 0, (true, now));
+            let (class, now) = (Class::Normal, Duration::from_secs(at as u64));
+            let by = (true, Use { class, now });
+            tree.publish(&mut pages, (Salt(1), tokens), &mut table, 0, by);
             pages.release(table);
         }
         (tree, pages)

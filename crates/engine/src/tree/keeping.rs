@@ -138,7 +138,9 @@ impl Tree {
 mod tests {
     use super::*;
     use crate::pages::{PAGE, Pages, Table};
+    use crate::request::Class;
     use crate::request::Salt;
+    use crate::tree::Use;
 
     const TENANT: Salt = Salt(3);
 
@@ -146,7 +148,8 @@ mod tests {
         let mut table = Table::default();
         pages.grow(&mut table, tokens.len()).expect("room");
         let when = (true, Duration::from_secs(now));
-        tree.publish(pages, (TENANT, tokens), &mut table, kept, when);
+        let by = Use { class: Class::Normal, now: Duration::from_secs(now) };
+        tree.publish(pages, (TENANT, tokens), &mut table, kept, (true, by));
         pages.release(table);
     }
 

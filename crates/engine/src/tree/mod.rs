@@ -8,8 +8,8 @@
 //! A node is a page. A prompt walks down as far as its tokens go, into the middle of the last page:
 //! what it then writes there goes into its own copy. A full page stands in the tree once: whoever
 //! computed it again gives its own back. So a page in use has only pages in use before it, and the
-//! leaves that nobody uses can go one by one: first the one that was idle longest for what it costs
-//! to compute again.
+//! leaves that nobody uses can go one by one: first what only background requests have used, then
+//! the one that was idle longest for what it costs to compute again.
 
 mod explain;
 mod keeping;
@@ -24,7 +24,7 @@ use qwire_model::PageId;
 
 use crate::pages::store::Key;
 use crate::pages::{PAGE, Pages, Table};
-use crate::request::Salt;
+use crate::request::{self, Salt};
 use explain::Gone;
 pub use explain::{Cached, Explanation, Listing, Miss};
 pub use keeping::Due;
@@ -44,6 +44,8 @@ struct Node {
     children: Children,
     depth: usize, // positions before it
     used: Duration,
+    /// Nobody but background requests has used it.
+    passing: bool,
     /// Of the tokens up to its end.
     hash: u64,
     /// Its name in a store, once it was needed.
@@ -51,12 +53,21 @@ struct Node {
     kept: Kept,
 }
 
-/// Depth and tokens: nodes of one class cost the same.
-type Class = (usize, usize);
+/// Who used it, depth and tokens: nodes of one class cost the same.
+type Class = (bool, usize, usize);
+
+/// When a page is used, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    /// How urgent the request is.
+    pub class: request::Class,
+    /// The time.
+    pub now: Duration,
+}
 
 impl Node {
     fn class(&self) -> Class {
-        (self.depth, self.tokens.len())
+        (self.passing, self.depth, self.tokens.len())
     }
 
     fn is_full(&self) -> bool {
@@ -88,10 +99,10 @@ impl Tree {
     }
 
     /// A table of the longest cached prefix, whose nodes count as used now.
-    pub fn fork(&mut self, pages: &mut Pages, salt: Salt, tokens: &[u32], now: Duration) -> Table {
+    pub fn fork(&mut self, pages: &mut Pages, salt: Salt, tokens: &[u32], by: Use) -> Table {
         let (path, len) = self.walk(salt, tokens);
         for at in &path {
-            self.touch(*at, now);
+            self.touch(*at, by);
         }
         pages.share(path.iter().map(|at| self.node(*at).page).collect(), len)
     }
@@ -105,7 +116,7 @@ impl Tree {
         (salt, tokens): (Salt, &[u32]),
         table: &mut Table,
         kept: usize,
-        (tail, now): (bool, Duration),
+        (tail, by): (bool, Use),
     ) {
         let len = table.len();
         let len = if tail { len } else { len / PAGE * PAGE };
@@ -127,8 +138,8 @@ impl Tree {
                 }
                 _ => self.insert(pages, salt, parent, key, page),
             };
-            self.touch(at, now);
-            self.note(at, (i + 1) * PAGE <= kept, now);
+            self.touch(at, by);
+            self.note(at, (i + 1) * PAGE <= kept, by.now);
             parent = Some(at);
         }
     }
@@ -147,7 +158,9 @@ impl Tree {
         // Ties go to the deeper page, which costs more but is useless to more prompts.
         let rank = |a: &usize, b: &usize| {
             let depth = |at: usize| self.node(at).depth;
-            idle(*a).total_cmp(&idle(*b)).then(depth(*a).cmp(&depth(*b))).then(a.cmp(b))
+            let passing = self.node(*a).passing.cmp(&self.node(*b).passing);
+            let idle = passing.then(idle(*a).total_cmp(&idle(*b)));
+            idle.then(depth(*a).cmp(&depth(*b))).then(a.cmp(b))
         };
         let Some(at) = self.leaves.values().filter_map(oldest).max_by(rank) else { return false };
         self.lose(pages, at);
@@ -216,9 +229,11 @@ impl Tree {
     }
 
     /// Marks a node as used.
-    fn touch(&mut self, at: usize, now: Duration) {
+    fn touch(&mut self, at: usize, by: Use) {
         self.unlist(at);
-        self.nodes[at].as_mut().expect("an index of a node").used = now;
+        let node = self.nodes[at].as_mut().expect("an index of a node");
+        node.used = by.now;
+        node.passing &= by.class == request::Class::Background;
         self.list(at);
     }
 
@@ -293,6 +308,7 @@ impl Tree {
             children: Children::new(),
             depth,
             used: Duration::ZERO,
+            passing: true,
             hash: explain::chain(above, key),
             key: None,
             kept: Kept::Never,
@@ -361,11 +377,16 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(9);
 
+    fn by(class: request::Class, seconds: u64) -> Use {
+        Use { class, now: Duration::from_secs(seconds) }
+    }
+
     /// A sequence of these tokens, all of them computed and published.
     fn publish(tree: &mut Tree, pages: &mut Pages, tokens: &[u32], now: u64) {
         let mut table = Table::default();
         pages.grow(&mut table, tokens.len()).expect("room");
-        tree.publish(pages, (Salt(0), tokens), &mut table, 0, (true, Duration::from_secs(now)));
+        let by = by(request::Class::Normal, now);
+        tree.publish(pages, (Salt(0), tokens), &mut table, 0, (true, by));
         pages.release(table);
     }
 
@@ -411,7 +432,7 @@ mod tests {
         publish(&mut tree, &mut pages, &tokens(0, 128), 1);
         publish(&mut tree, &mut pages, &tokens(500, 64), 2);
         publish(&mut tree, &mut pages, &tokens(900, 64), 3);
-        let table = tree.fork(&mut pages, Salt(0), &tokens(0, 100), NOW);
+        let table = tree.fork(&mut pages, Salt(0), &tokens(0, 100), by(request::Class::Normal, 9));
         assert_eq!((table.len(), pages.idle()), (100, 2));
         for (head, left) in [(500, 1), (900, 0)] {
             assert!(tree.evict(&mut pages, NOW));
@@ -424,11 +445,38 @@ mod tests {
         assert_eq!((pages.free(), tree.roots.len()), (8, 0));
     }
 
+    #[test]
+    fn what_passes_goes_first_however_new_it_is() {
+        let (mut tree, mut pages) = (Tree::default(), Pages::new(8));
+        publish(&mut tree, &mut pages, &tokens(0, 128), 1);
+        for n in 0..20 {
+            while pages.free() < 3 {
+                assert!(tree.evict(&mut pages, Duration::from_secs(1000)));
+            }
+            let (mut table, head) = (Table::default(), 1000 * (n as u32 + 1));
+            pages.grow(&mut table, 150).expect("room");
+            let by = by(request::Class::Background, 100 + n);
+            let prefix = (Salt(0), &tokens(head, 150)[..]);
+            tree.publish(&mut pages, prefix, &mut table, 0, (true, by));
+            pages.release(table);
+            assert_eq!(tree.reach(Salt(0), &tokens(0, 128)), 128, "after {n}");
+        }
+        // What others use too no longer passes.
+        let last = tokens(20_000, 150);
+        let table = tree.fork(&mut pages, Salt(0), &last, by(request::Class::Normal, 200));
+        pages.release(table);
+        assert!(tree.evict(&mut pages, Duration::from_secs(1000)));
+        assert_eq!(tree.reach(Salt(0), &last), 150);
+    }
+
     /// What eviction means: every idle leaf is looked at.
     fn cheapest(tree: &Tree, pages: &Pages, now: Duration) -> Option<usize> {
         let idle = |node: &Node| now.saturating_sub(node.used).as_secs_f64() / node.cost();
         let leaf = |node: &Node| node.children.is_empty() && pages.uses(node.page) == 1;
-        let rank = |a: &Node, b: &Node| idle(a).total_cmp(&idle(b)).then(a.depth.cmp(&b.depth));
+        let rank = |a: &Node, b: &Node| {
+            let passing = a.passing.cmp(&b.passing);
+            passing.then(idle(a).total_cmp(&idle(b))).then(a.depth.cmp(&b.depth))
+        };
         let leaves = tree.nodes().filter(|(_, node)| leaf(node));
         leaves.max_by(|a, b| rank(a.1, b.1)).map(|(at, _)| at)
     }
@@ -450,7 +498,9 @@ mod tests {
                     }
                     2 => {
                         let tokens = tokens(head % 3 * 40, len);
-                        tables.push(tree.fork(&mut pages, Salt(0), &tokens, time));
+                        let class = [request::Class::Background, request::Class::Normal];
+                        let by = by(class[len % 2], now);
+                        tables.push(tree.fork(&mut pages, Salt(0), &tokens, by));
                     }
                     3 => drop(tables.pop().map(|table| pages.release(table))),
                     _ => {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Json;
 use crate::app::{App, Model, aside};
+use crate::chat::fork::Fork;
 use crate::chat::{Conversation, parameters, turn};
 use crate::fault::Fault;
 use crate::fields::{Fields, ids, text};
@@ -115,17 +116,24 @@ impl Ask {
         Ok(Self { model, source, salt })
     }
 
-    fn tokens(self, model: &Model) -> Result<Vec<TokenId>, Fault> {
-        let ids = match self.source {
+    /// The tokens, and the fork from the last prompt of the conversation, if it is one.
+    fn tokens(self, app: &App, model: &Model) -> Result<(Vec<TokenId>, Option<Fork>), Fault> {
+        let (ids, fork) = match self.source {
             Source::Prompt(Value::Array(items)) => {
-                return ids(&items, "prompt", model.service.bounds().vocab);
+                return Ok((ids(&items, "prompt", model.service.bounds().vocab)?, None));
             }
             Source::Prompt(prompt) => {
-                model.vocabulary.encode_prompt(&text(prompt, "prompt")?, Special::Parse)
+                let text = text(prompt, "prompt")?;
+                (model.vocabulary.encode_prompt(&text, Special::Parse), None)
             }
-            Source::Chat(chat) => turn::prompt(&chat, model)?.ids,
+            Source::Chat(chat) => {
+                let found = turn::rendered(&chat, self.salt, app)?;
+                let key = (self.salt, found.marks);
+                let fork = app.trail.fork(key, &found.prompt.ids, &model.vocabulary);
+                (found.prompt.ids, fork)
+            }
         };
-        Ok(ids.into_iter().map(TokenId).collect())
+        Ok((ids.into_iter().map(TokenId).collect(), fork))
     }
 }
 
@@ -140,19 +148,25 @@ pub async fn explain(
     let answer = aside(move || {
         let model = app.model_named(question.model.as_deref())?;
         let salt = question.salt;
-        let tokens = question.tokens(model)?;
+        let (tokens, fork) = question.tokens(&app, model)?;
         let asked = tokens.clone();
         let found = ask(&model.service, move |scheduler, _| scheduler.explain(salt, &asked))?;
         let disk = model.service.store().map(|store| {
             let reusable = tokens[..tokens.len().saturating_sub(1)].iter().map(|token| token.0);
             store.reach(salt, &reusable.collect::<Vec<_>>())
         });
-        Ok(told(model, &tokens, &found, disk))
+        Ok(told(model, &tokens, &found, disk, fork.as_ref()))
     });
     Ok((ignored, Json(answer.await?)))
 }
 
-fn told(model: &Model, tokens: &[TokenId], found: &Explanation, disk: Option<usize>) -> Value {
+fn told(
+    model: &Model,
+    tokens: &[TokenId],
+    found: &Explanation,
+    disk: Option<usize>,
+    fork: Option<&Fork>,
+) -> Value {
     let text = |tokens: &[TokenId]| {
         let ids: Vec<u32> = tokens.iter().map(|token| token.0).collect();
         model.vocabulary.decode(&ids, Controls::Show)
@@ -176,6 +190,22 @@ fn told(model: &Model, tokens: &[TokenId], found: &Explanation, disk: Option<usi
         "before": position.map(before),
         "asked": position.map(asked),
         "cached": cached.map(|tokens| text(tokens)),
+        "conversation": fork.map(last),
+    })
+}
+
+/// How a prompt lies to the last one of its conversation.
+fn last(fork: &Fork) -> Value {
+    let Fork { common, before, span, texts: [head, asked, cached], .. } = fork;
+    let parts = common < before;
+    json!({
+        "last_tokens": before,
+        "common_tokens": common,
+        "parts": parts,
+        "span": span,
+        "before": parts.then_some(head),
+        "asked": parts.then_some(asked),
+        "last": parts.then_some(cached),
     })
 }
 

@@ -54,6 +54,11 @@ fn wire(page: &mut Page, tally: &Tally) {
     page.counter("qwire_request_panics_total", "Requests that ended in a panic.", panics);
     let repairs = tally.repairs.rows().into_iter().map(|(kind, sum)| (vec![("kind", kind)], sum));
     page.counters("qwire_tool_call_repairs_total", "Tool calls that were mended.", repairs);
+    let spans = tally.spans.rows().into_iter().map(|(span, sum)| (vec![("span", span)], sum));
+    page.counters("qwire_volatile_spans_total", "Spans that were taken out of prompts.", spans);
+    let replayed = tally.replayed.load(Ordering::Relaxed);
+    let help = "Turns that came back and got the tokens that were sampled.";
+    page.counter("qwire_replayed_turns_total", help, replayed);
 }
 
 fn build(page: &mut Page, model: &Model) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use qwire_engine::TokenId;
+use qwire_engine::{Salt, TokenId};
 use qwire_text::{Controls, Special, Vocabulary};
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ impl Ask {
         Ok(Self { model, source, bos: bos.0.or(bos.1), special, pieces, strings })
     }
 
-    fn answer(self, model: &Model) -> Result<Value, Fault> {
+    fn answer(self, app: &App, model: &Model) -> Result<Value, Fault> {
         let vocabulary = &model.vocabulary;
         let encode = |text: &str, bos| {
             if self.bos.unwrap_or(bos) {
@@ -77,7 +77,7 @@ impl Ask {
                 return Ok(json!({ "tokens": tokens }));
             }
             Source::Prompt(text) => encode(text, true),
-            Source::Chat(chat) => turn::prompt(chat, model)?.ids,
+            Source::Chat(chat) => turn::rendered(chat, Salt::default(), app)?.prompt.ids,
         };
         let text = |id: &u32| vocabulary.decode(&[*id], Controls::Show);
         let strings = self.strings.then(|| tokens.iter().map(text).collect::<Vec<_>>());
@@ -106,7 +106,7 @@ pub async fn tokenize(
     let ignored = fields.finish(&app.settings)?;
     let answer = aside(move || {
         let model = app.model_named(ask.model.as_deref())?;
-        ask.answer(model)
+        ask.answer(&app, model)
     });
     Ok((ignored, Json(answer.await?)))
 }
@@ -168,7 +168,9 @@ pub async fn apply_template(
     let mut fields = Fields::of_body(&body)?;
     let Chat { model, conversation } = Chat::read(&mut fields)?;
     let ignored = fields.finish(&app.settings)?;
-    let prompt =
-        aside(move || turn::prompt(&conversation, app.model_named(model.as_deref())?)).await?;
-    Ok((ignored, Json(json!({ "prompt": prompt.text }))))
+    let rendered = aside(move || {
+        app.model_named(model.as_deref())?;
+        turn::rendered(&conversation, Salt::default(), &app)
+    });
+    Ok((ignored, Json(json!({ "prompt": rendered.await?.prompt.text }))))
 }

@@ -1,7 +1,5 @@
 //! Answer: what a generation is in Anthropic's words, whole or as events.
 
-use std::time::Duration;
-
 use axum::http::StatusCode;
 use qwire_text::tools::Part;
 use serde_json::{Value, json};
@@ -133,8 +131,6 @@ fn reason(finish: &Finish) -> (&'static str, Value) {
 }
 
 impl Speaker for MessageSpeaker {
-    const PATIENCE: Duration = Duration::from_millis(50);
-
     fn learn(&mut self, cached: usize) {
         self.cached = cached;
     }
@@ -161,6 +157,9 @@ impl Speaker for MessageSpeaker {
         let mut message = self.message(&content);
         message["stop_reason"] = json!(reason);
         message["stop_sequence"] = stop;
+        if said.over.finish == Finish::Repetition {
+            message["stopped"] = json!("repetition");
+        }
         message["usage"] = self.usage(said.over.answer_tokens);
         Ok(message)
     }

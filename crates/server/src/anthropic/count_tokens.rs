@@ -19,6 +19,6 @@ pub async fn post(State(app): State<Arc<App>>, body: Bytes) -> Result<impl IntoR
     let model = app.asked_model(&mut fields)?;
     let request = MessagesRequest::read(&mut fields, model)?;
     let ignored = fields.finish(&app.settings)?;
-    let prompt = aside(move || request.prompt(app.model()?)).await?;
+    let prompt = aside(move || request.prompt(&app)).await?;
     Ok((ignored, Json(json!({ "input_tokens": prompt.len() }))))
 }

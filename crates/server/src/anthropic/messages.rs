@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use qwire_engine::Class;
 use serde_json::json;
 
 use super::answer::MessageSpeaker;
 use super::blocks;
 use crate::app::{App, Model};
-use crate::chat::{Asked, Conversation, Form, Parameters, ToolChoice, Turn, speaker, turn};
-use crate::edge::Account;
+use crate::chat::speaker::{self, Caller};
+use crate::chat::{Asked, Conversation, Form, Parameters, ToolChoice, Turn, turn};
 use crate::fault::Fault;
 use crate::fields::Fields;
 
@@ -30,25 +29,21 @@ pub struct MessagesRequest {
 /// The endpoint.
 pub async fn post(
     State(app): State<Arc<App>>,
-    Extension(account): Extension<Account>,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, Fault> {
     let read = |fields: &mut Fields, app: &Arc<App>| {
         let name = fields.text("model")?;
         let model = app.model_named(name.as_deref())?;
-        let MessagesRequest { mut turn, stream } = MessagesRequest::read(fields, model)?;
+        let MessagesRequest { turn, stream } = MessagesRequest::read(fields, model)?;
         if turn.parameters.max_tokens.is_none() {
             return Err(Fault::field("max_tokens", "is required"));
         }
-        if name.is_some_and(|name| name.contains("haiku")) {
-            // The small model is asked for titles and summaries.
-            turn.parameters.class = Class::Background;
-        }
-        let order = turn.order(model)?;
+        let order = Turn { name, ..turn }.order(app)?;
         let speaker = MessageSpeaker::of(model, order.ids.len())?;
         Ok(Asked { orders: vec![order], speaker, streams: stream })
     };
-    speaker::answer(app, account, body, read).await
+    speaker::answer(app, caller, body, read).await
 }
 
 impl MessagesRequest {
@@ -62,7 +57,7 @@ impl MessagesRequest {
         conversation.switches.insert("enable_thinking".into(), json!(thinks));
         let mut parameters = Parameters::read(fields, model, 0)?;
         parameters.n = 1;
-        parameters.guard_repetition = true;
+        parameters.guard_repetition = fields.flag("repetition_guard")?.unwrap_or(true);
         let most = fields.count("max_tokens", 1..=u64::MAX)?;
         parameters.max_tokens = most.map(|most| most as usize);
         let stops = fields.list("stop_sequences")?.unwrap_or_default();
@@ -70,14 +65,15 @@ impl MessagesRequest {
         parameters.stops = stops.take(STOPS).map(str::to_owned).collect();
         let (choice, parallel) = choice(fields, &conversation)?;
         let stream = fields.flag("stream")?.unwrap_or(false);
-        let (logprobs, form) = (None, form(fields)?);
-        let turn = Turn { conversation, parameters, logprobs, choice, parallel, form };
+        let (name, logprobs, form) = (None, None, form(fields)?);
+        let turn = Turn { name, conversation, parameters, logprobs, choice, parallel, form };
         Ok(Self { turn, stream })
     }
 
     /// The tokens of the prompt.
-    pub fn prompt(self, model: &Model) -> Result<Vec<u32>, Fault> {
-        Ok(turn::prompt(&self.turn.narrowed(), model)?.ids)
+    pub fn prompt(self, app: &App) -> Result<Vec<u32>, Fault> {
+        let salt = self.turn.parameters.salt;
+        Ok(turn::rendered(&self.turn.narrowed(), salt, app)?.prompt.ids)
     }
 }
 

@@ -17,11 +17,18 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::parameters::{Logprobs, Parameters};
 use super::reading::Reading;
+use super::replay::Place;
+use super::turn::Lineage;
 use crate::admin::capsule::Capsule;
 use crate::admin::recorder::Flight;
 use crate::app::App;
 use crate::edge::Account;
 use crate::fault::Fault;
+
+/// What closes the block of a call.
+const CLOSER: &str = "</tool_call>";
+/// Bytes behind a call in which that must come.
+const CLOSING_BYTES: usize = 32;
 
 /// What is asked of the engine for one prompt.
 pub struct Order {
@@ -35,6 +42,8 @@ pub struct Order {
     pub report: Report,
     /// How the answers are read.
     pub reading: Reading,
+    /// What comes before and after.
+    pub lineage: Lineage,
 }
 
 /// What happens next.
@@ -161,6 +170,11 @@ struct Voice {
     first_token: Option<Instant>,
     /// All that was said, where the log wants it.
     record: Option<Vec<u8>>,
+    /// Where the answer will stand, and what was sampled for it.
+    place: Option<Place>,
+    sampled: Vec<u32>,
+    /// What came after the only call that there may be, until its block is closed.
+    closing: Option<String>,
     over: bool,
 }
 
@@ -178,7 +192,8 @@ impl Generation {
             for _ in 0..order.parameters.n {
                 let voice = Voice::new(&order.reading, stops.clone(), prompt);
                 let record = app.settings.log_prompts.then(Vec::new);
-                voices.push(Voice { record, ..voice });
+                let place = order.lineage.place.clone();
+                voices.push(Voice { record, place, ..voice });
             }
             if app.settings.log_prompts {
                 let text = model.vocabulary.decode(&order.ids, Controls::Show);
@@ -212,20 +227,12 @@ impl Generation {
         self.voices.len()
     }
 
-    /// What is cached of the first prompt, as soon as it leaves the queue; 0 if that takes longer.
-    pub async fn cached_within(&mut self, patience: Duration) -> usize {
-        match tokio::time::timeout(patience, self.events.recv()).await {
-            Ok(Some((_, Event::Started { cached_tokens }))) => {
-                self.voices[0].begin(cached_tokens);
-                self.account.note(|figures| figures.cached += cached_tokens);
-                cached_tokens
-            }
-            Ok(Some((choice, event))) => {
-                self.later = self.read(choice, event);
-                0
-            }
-            Ok(None) | Err(_) => 0,
-        }
+    /// What is cached of the first prompt, as soon as it leaves the queue; none if that takes
+    /// longer.
+    pub async fn cached_within(&mut self, patience: Duration) -> Option<usize> {
+        let (choice, event) = tokio::time::timeout(patience, self.events.recv()).await.ok()??;
+        self.later = self.read(choice, event);
+        self.account.figures().hit
     }
 
     /// The next step; none when every choice is over.
@@ -283,7 +290,10 @@ impl Generation {
         match event {
             Event::Started { cached_tokens } => {
                 voice.begin(cached_tokens);
-                self.account.note(|figures| figures.cached += cached_tokens);
+                self.account.note(|figures| {
+                    figures.cached += cached_tokens;
+                    figures.hit.get_or_insert(cached_tokens);
+                });
                 self.reading_since = Some((Instant::now(), cached_tokens));
                 Some(Step::Started { choice, cached: cached_tokens })
             }
@@ -297,7 +307,7 @@ impl Generation {
             Event::Embedding(_) => None,
             Event::Token(token) => {
                 let bytes = self.vocabulary.token_bytes(token.token.0, Controls::Hide);
-                let (parts, finish) = voice.take(bytes);
+                let (parts, finish) = voice.take(token.token.0, bytes);
                 let since = self.started;
                 self.account.note(|figures| {
                     figures.tokens += 1;
@@ -333,6 +343,11 @@ impl Generation {
             tracing::info!(choice, text = ?String::from_utf8_lossy(text), "answer");
         }
         self.account.note(|figures| figures.finish = Some(finish.name()));
+        let voice = &self.voices[choice];
+        // What a stop cut off was sampled, and comes back without it.
+        if let Some(place) = voice.place.as_ref().filter(|_| !matches!(finish, Finish::Stop(_))) {
+            place.fill(&self.vocabulary, &voice.sampled);
+        }
         let over = self.voices[choice].end(finish);
         for (repair, times) in &over.repairs {
             (0..*times).for_each(|_| self.app.tally.repairs.add(repair.name()));
@@ -364,7 +379,7 @@ fn queue(
     first: usize,
 ) -> Result<Handle, Fault> {
     let left = limit(service, &order);
-    let Order { ids, parameters, logprobs, report, reading } = order;
+    let Order { ids, parameters, logprobs, report, reading, lineage: _ } = order;
     let held = |mut choice: Choice| {
         choice.constraint = reading.constraint(left);
         choice
@@ -378,7 +393,7 @@ fn queue(
         ends: if parameters.ignore_ends { Vec::new() } else { ends.collect() },
         logprobs: logprobs.map(|logprobs| logprobs.top),
         report,
-        class: parameters.class,
+        class: parameters.class.unwrap_or_default(),
         salt: parameters.salt,
         guard_repetition: parameters.guard_repetition,
     };
@@ -404,6 +419,9 @@ impl Voice {
             started: Instant::now(),
             first_token: None,
             record: None,
+            place: None,
+            sampled: Vec::new(),
+            closing: None,
             over: false,
         }
     }
@@ -414,17 +432,36 @@ impl Voice {
     }
 
     /// Reads a token's bytes; with them the answer may be over.
-    fn take(&mut self, bytes: &[u8]) -> (Vec<Part>, Option<Finish>) {
+    fn take(&mut self, token: u32, bytes: &[u8]) -> (Vec<Part>, Option<Finish>) {
         self.first_token.get_or_insert_with(Instant::now);
+        if self.place.is_some() {
+            self.sampled.push(token);
+        }
         if let Some(record) = &mut self.record {
             record.extend_from_slice(bytes);
         }
         let text = self.decoder.push(bytes);
         let parts = self.reader.push(&text);
-        let (parts, finish) = self.visible(parts);
         self.tokens += 1;
+        if self.closing.is_some() {
+            return (Vec::new(), self.close(&text, &parts).then_some(Finish::Calls));
+        }
+        let (parts, finish) = self.visible(parts);
         self.thoughts += usize::from(self.thinks);
         (parts, finish)
+    }
+
+    /// Whether the answer is over behind its only call: with the end of the call's block, so that
+    /// what was sampled is whole when it comes back, or where something else begins.
+    fn close(&mut self, text: &str, parts: &[Part]) -> bool {
+        let closing = self.closing.get_or_insert_default();
+        closing.push_str(text);
+        let closed = closing.contains(CLOSER);
+        let more = !parts.is_empty() || self.reader.is_over() || closing.len() > CLOSING_BYTES;
+        if more && !closed {
+            self.place = None;
+        }
+        closed || more
     }
 
     /// What was held back until the engine's end.
@@ -473,7 +510,8 @@ impl Voice {
                     self.calls += 1;
                     seen.push(part);
                     if self.alone {
-                        return (seen, Some(Finish::Calls));
+                        self.closing = Some(String::new());
+                        return (seen, None);
                     }
                 }
                 Part::Reasoning(_) => {

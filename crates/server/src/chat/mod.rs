@@ -6,23 +6,21 @@
 //!                                                               └─ whole:  an answer at once
 //! ```
 
-pub mod constraint;
+pub mod class;
 pub mod conversation;
-pub mod form;
+pub mod fork;
 pub mod generation;
 pub mod name;
 pub mod parameters;
 pub mod reading;
+pub mod replay;
 pub mod speaker;
-pub mod tool_choice;
 pub mod turn;
 pub mod whole;
 
 pub use conversation::Conversation;
-pub use form::Form;
 pub use generation::{Finish, Generation, Order, Over, Step};
 pub use parameters::{Logprobs, Parameters};
-pub use reading::Reading;
+pub use reading::{Form, Reading, ToolChoice};
 pub use speaker::{Asked, Speaker};
-pub use tool_choice::ToolChoice;
 pub use turn::Turn;

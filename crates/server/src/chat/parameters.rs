@@ -36,8 +36,8 @@ pub struct Parameters {
     pub ignore_ends: bool,
     /// Ends what goes round in circles.
     pub guard_repetition: bool,
-    /// How urgent it is.
-    pub class: Class,
+    /// How urgent it is, if the client says it.
+    pub class: Option<Class>,
     /// Whose prefixes it may read.
     pub salt: Salt,
 }
@@ -160,12 +160,12 @@ fn read_stops(fields: &mut Fields, most: usize) -> Result<Vec<String>, Fault> {
 }
 
 /// OpenAI's tiers are the engine's classes.
-fn class(fields: &mut Fields) -> Result<Class, Fault> {
+fn class(fields: &mut Fields) -> Result<Option<Class>, Fault> {
     let tiers = ["auto", "default", "flex", "priority", "scale"];
     Ok(match fields.word("service_tier", &tiers)?.as_deref() {
-        Some("priority") => Class::Interactive,
-        Some("flex") => Class::Background,
-        _ => Class::Normal,
+        Some("priority") => Some(Class::Interactive),
+        Some("flex") => Some(Class::Background),
+        _ => None,
     })
 }
 

@@ -8,30 +8,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
+use qwire_engine::Class;
 use qwire_text::tools::Part;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::generation::{Generation, Order, Step};
+use super::{class, fork};
 use crate::answer::Json;
 use crate::app::{App, aside};
 use crate::edge::Account;
 use crate::fault::Fault;
 use crate::fields::Fields;
 
+/// How long a stream's head may wait for the figure of what is cached.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// Most bytes of a piece.
 const PIECE: usize = 16 << 10;
 
 /// A wire's words for what happens.
 pub trait Speaker: Send + Sized + 'static {
-    /// How long the first words may wait for the figure of what is cached.
-    const PATIENCE: Duration = Duration::ZERO;
+    /// What a stream is made of.
+    const STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
-    /// What is cached of the prompt, where there is patience for it.
+    /// What is cached of the prompt, before the first words of a stream.
     fn learn(&mut self, _cached: usize) {}
     /// What stands in the head of the response.
     fn head(&self, _headers: &mut HeaderMap) {}
@@ -55,11 +61,30 @@ pub struct Asked<S> {
     pub streams: bool,
 }
 
+/// Who asks, and how urgently.
+pub struct Caller {
+    account: Account,
+    class: Option<Class>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fault> {
+        let account = parts.extensions.get::<Account>().cloned().unwrap_or_default();
+        let class = parts
+            .headers
+            .get(class::HEADER)
+            .map(|value| class::of_header(value.to_str().unwrap_or("?")));
+        Ok(Self { account, class: class.transpose()? })
+    }
+}
+
 /// Answers the body of a request. What it asks for is read beside the runtime, since encoding a
 /// long prompt or compiling a schema takes longer than a turn of the runtime should.
 pub async fn answer<S: Speaker>(
     app: Arc<App>,
-    account: Account,
+    caller: Caller,
     body: Bytes,
     read: impl FnOnce(&mut Fields, &Arc<App>) -> Result<Asked<S>, Fault> + Send + 'static,
 ) -> Result<Response, Fault> {
@@ -69,18 +94,24 @@ pub async fn answer<S: Speaker>(
         let asked = read(&mut fields, &shared)?;
         Ok((asked, fields.finish(&shared.settings)?))
     };
-    let (Asked { orders, mut speaker, streams }, ignored) = aside(read).await?;
-    let mut generation = Generation::start(&app, account, orders)?;
-    if !S::PATIENCE.is_zero() {
-        speaker.learn(generation.cached_within(S::PATIENCE).await);
+    let (Asked { mut orders, mut speaker, streams }, ignored) = aside(read).await?;
+    for order in &mut orders {
+        order.parameters.class = caller.class.or(order.parameters.class);
     }
+    let (total, fork) =
+        orders.first_mut().map_or((0, None), |order| (order.ids.len(), order.lineage.fork.take()));
+    let account = caller.account;
+    let mut generation = Generation::start(&app, account.clone(), orders)?;
     let mut headers = HeaderMap::new();
     speaker.head(&mut headers);
-    let answer = if streams {
-        respond(generation, speaker)
+    let (answer, hit) = if streams {
+        let hit = generation.cached_within(PATIENCE).await;
+        speaker.learn(hit.unwrap_or(0));
+        (respond(generation, speaker), hit)
     } else {
-        Json(speaker.whole(generation).await?).into_response()
+        (Json(speaker.whole(generation).await?).into_response(), account.figures().hit)
     };
+    headers.insert(fork::HEADER, fork::header(hit, total, fork.as_ref()));
     Ok((headers, ignored, answer).into_response())
 }
 
@@ -93,7 +124,7 @@ fn respond<S: Speaker>(generation: Generation, speaker: S) -> Response {
     });
     let mut response = Body::from_stream(pieces).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CONTENT_TYPE, S::STREAM);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Proxies would gather events otherwise.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -165,6 +196,13 @@ pub fn event(out: &mut Vec<u8>, data: &impl Serialize) {
     serde_json::to_writer(&mut *out, data)
         .expect("what is ours can be written, and memory takes it");
     out.extend_from_slice(b"\n\n");
+}
+
+/// Writes one line.
+pub fn line(out: &mut Vec<u8>, data: &impl Serialize) {
+    serde_json::to_writer(&mut *out, data)
+        .expect("what is ours can be written, and memory takes it");
+    out.push(b'\n');
 }
 
 /// Writes one event with a name.

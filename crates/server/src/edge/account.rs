@@ -26,6 +26,8 @@ pub struct Figures {
     pub prompt: usize,
     /// Those that were in the cache.
     pub cached: usize,
+    /// Those of the first choice, once it has left the queue.
+    pub hit: Option<usize>,
     /// Tokens of the answer.
     pub tokens: usize,
     /// From the request to the first token.

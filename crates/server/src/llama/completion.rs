@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use qwire_engine::{Report, Sampled};
@@ -12,12 +12,12 @@ use serde_json::{Map, Value, json};
 use super::infill;
 use crate::answer::decimal;
 use crate::app::{App, Model};
-use crate::chat::speaker::{self, comment, event, sign_of_life, text_of};
+use crate::chat::speaker::{self, Caller, comment, event, sign_of_life, text_of};
+use crate::chat::turn::Lineage;
 use crate::chat::whole::{Said, millis, whole};
 use crate::chat::{
     Asked, Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Speaker, Step,
 };
-use crate::edge::Account;
 use crate::fault::{Fault, Wire};
 use crate::fields::{Fields, wrong};
 use crate::openai::usage::chat_logprobs;
@@ -42,10 +42,10 @@ pub struct Job {
 /// The endpoint.
 pub async fn post(
     State(app): State<Arc<App>>,
-    Extension(account): Extension<Account>,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, Fault> {
-    speaker::answer(app, account, body, |fields, app| Job::read(fields, app.model()?)?.asked(app))
+    speaker::answer(app, caller, body, |fields, app| Job::read(fields, app.model()?)?.asked(app))
         .await
 }
 
@@ -101,6 +101,7 @@ impl Job {
             logprobs: self.logprobs,
             report: Report::Nothing,
             reading: reading.clone(),
+            lineage: Lineage::default(),
         };
         Ok(self.prompts.into_iter().map(order).collect())
     }

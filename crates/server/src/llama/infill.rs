@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use qwire_text::{Special, Vocabulary};
@@ -10,8 +10,7 @@ use serde_json::Value;
 
 use super::completion::Job;
 use crate::app::App;
-use crate::chat::speaker;
-use crate::edge::Account;
+use crate::chat::speaker::{self, Caller};
 use crate::fault::Fault;
 use crate::fields::{Fields, wrong};
 use crate::openai::completions::fill;
@@ -22,12 +21,12 @@ const PLACES: [&str; 2] = ["<|repo_name|>", "<|file_sep|>"];
 /// The endpoint.
 pub async fn post(
     State(app): State<Arc<App>>,
-    Extension(account): Extension<Account>,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, Fault> {
     let read =
         |fields: &mut Fields, app: &Arc<App>| Job::read_infill(fields, app.model()?)?.asked(app);
-    speaker::answer(app, account, body, read).await
+    speaker::answer(app, caller, body, read).await
 }
 
 /// The prompt: other files, and the two sides of the gap.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::json;
@@ -11,8 +11,8 @@ use super::answer::ChatSpeaker;
 use super::delivery::Delivery;
 use crate::app::{App, Model, Settings};
 use crate::chat::parameters::STOPS;
-use crate::chat::{Asked, Conversation, Form, Logprobs, Parameters, ToolChoice, Turn, speaker};
-use crate::edge::Account;
+use crate::chat::speaker::{self, Caller};
+use crate::chat::{Asked, Conversation, Form, Logprobs, Parameters, ToolChoice, Turn};
 use crate::fault::Fault;
 use crate::fields::Fields;
 
@@ -37,17 +37,18 @@ pub struct ChatRequest {
 /// The endpoint.
 pub async fn post(
     State(app): State<Arc<App>>,
-    Extension(account): Extension<Account>,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, Fault> {
     let read = |fields: &mut Fields, app: &Arc<App>| {
-        let model = app.asked_model(fields)?;
+        let name = fields.text("model")?;
+        let model = app.model_named(name.as_deref())?;
         let ChatRequest { turn, delivery } = ChatRequest::read(fields, model, &app.settings)?;
-        let order = turn.order(model)?;
+        let order = Turn { name, ..turn }.order(app)?;
         let speaker = ChatSpeaker::of(model, &order, delivery)?;
         Ok(Asked { orders: vec![order], speaker, streams: delivery.stream })
     };
-    speaker::answer(app, account, body, read).await
+    speaker::answer(app, caller, body, read).await
 }
 
 impl ChatRequest {
@@ -60,6 +61,7 @@ impl ChatRequest {
         parameters.max_tokens = most.map(|most| most as usize);
         parameters.guard_repetition = fields.flag("repetition_guard")?.unwrap_or(true);
         let turn = Turn {
+            name: None,
             parameters,
             logprobs: Logprobs::read_chat(fields)?,
             choice: ToolChoice::read(fields, &conversation)?,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
@@ -15,12 +15,12 @@ use super::letterhead::Letterhead;
 use super::usage::{Listing, Usage};
 use crate::app::{App, Model, Settings};
 use crate::chat::parameters::STOPS;
-use crate::chat::speaker::{self, event, text_of};
+use crate::chat::speaker::{self, Caller, event, text_of};
+use crate::chat::turn::Lineage;
 use crate::chat::whole::whole;
 use crate::chat::{
     Asked, Finish, Form, Generation, Logprobs, Order, Over, Parameters, Reading, Speaker, Step,
 };
-use crate::edge::Account;
 use crate::fault::{Fault, Wire};
 use crate::fields::{Fields, ids, wrong};
 
@@ -44,7 +44,7 @@ pub struct CompletionRequest {
 /// The endpoint.
 pub async fn post(
     State(app): State<Arc<App>>,
-    Extension(account): Extension<Account>,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, Fault> {
     let read = |fields: &mut Fields, app: &Arc<App>| {
@@ -54,7 +54,7 @@ pub async fn post(
         let speaker = CompletionSpeaker::of(model, &request)?;
         Ok(Asked { orders: request.orders(model)?, speaker, streams })
     };
-    speaker::answer(app, account, body, read).await
+    speaker::answer(app, caller, body, read).await
 }
 
 impl CompletionRequest {
@@ -99,6 +99,7 @@ impl CompletionRequest {
             logprobs: self.logprobs,
             report,
             reading: reading.clone(),
+            lineage: Lineage::default(),
         };
         Ok(self.prompts.into_iter().map(order).collect())
     }

@@ -79,6 +79,11 @@ impl Ask {
         })
     }
 
+    /// The vectors of these inputs.
+    pub fn of(model: Option<String>, input: Value, dimensions: Option<u64>) -> Self {
+        Self { model, input, base64: false, dimensions, pooling: Pooling::Last }
+    }
+
     /// One request of the engine for each input.
     fn requests(self, model: &Model) -> Result<Vec<Request>, Fault> {
         let hidden = model.facts.hidden;
@@ -111,15 +116,8 @@ pub async fn embed(
     let ask = Ask::read(&mut fields)?;
     let ignored = fields.finish(&app.settings)?;
     let base64 = ask.base64;
-    app.model_named(ask.model.as_deref())?;
-    let shared = app.clone();
-    let requests = aside(move || ask.requests(shared.model()?)).await?;
-    let model = app.model()?;
-    let vectors = stream::iter(requests).map(|request| vector(model, request)).buffered(AT_ONCE);
-    let vectors: Vec<(Vec<f32>, Usage)> = vectors.try_collect().await?;
-    let prompt_tokens = vectors.iter().map(|(_, usage)| usage.prompt_tokens).sum();
-    let entry = |(index, (vector, _))| {
-        let vector = normal(vector);
+    let (vectors, prompt_tokens) = vectors(&app, ask).await?;
+    let entry = |(index, vector): (usize, Vec<f32>)| {
         let embedding = if base64 {
             Numbers::Base64(base64_of(vector.into_iter().flat_map(f32::to_le_bytes)))
         } else {
@@ -130,10 +128,22 @@ pub async fn embed(
     let answer = Json(Answer {
         object: "list",
         data: vectors.into_iter().enumerate().map(entry).collect(),
-        model: &model.name,
+        model: &app.model()?.name,
         usage: Tokens { prompt_tokens, total_tokens: prompt_tokens },
     });
     Ok((ignored, answer).into_response())
+}
+
+/// The vector of each input, of length one, and the tokens of all inputs.
+pub async fn vectors(app: &Arc<App>, ask: Ask) -> Result<(Vec<Vec<f32>>, usize), Fault> {
+    app.model_named(ask.model.as_deref())?;
+    let shared = app.clone();
+    let requests = aside(move || ask.requests(shared.model()?)).await?;
+    let model = app.model()?;
+    let vectors = stream::iter(requests).map(|request| vector(model, request)).buffered(AT_ONCE);
+    let vectors: Vec<(Vec<f32>, Usage)> = vectors.try_collect().await?;
+    let tokens = vectors.iter().map(|(_, usage)| usage.prompt_tokens).sum();
+    Ok((vectors.into_iter().map(|(vector, _)| normal(vector)).collect(), tokens))
 }
 
 /// The tokens of each input: a text, token ids, or a list of either.

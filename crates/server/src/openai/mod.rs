@@ -5,6 +5,7 @@ pub mod chat_completions;
 pub mod completions;
 pub mod delivery;
 pub mod letterhead;
+pub mod responses;
 pub mod usage;
 
 pub mod embeddings;
@@ -16,11 +17,13 @@ use crate::Route;
 
 /// The endpoints.
 pub fn routes() -> Vec<Route> {
-    vec![
+    let mut routes = vec![
         ("/v1/chat/completions", post(chat_completions::post)),
         ("/v1/completions", post(completions::post)),
         ("/v1/models", get(models::list)),
         ("/v1/models/{*id}", get(models::one)),
         ("/v1/embeddings", post(embeddings::embed)),
-    ]
+    ];
+    routes.extend(responses::routes());
+    routes
 }

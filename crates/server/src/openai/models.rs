@@ -65,7 +65,7 @@ fn entry(model: &Model, name: &str, headers: &HeaderMap) -> Value {
 
 /// Seconds since 1970 as RFC 3339 writes them. Years begin in March, so that a leap day is a last
 /// day, and are counted in eras of 400.
-fn date(seconds: u64) -> String {
+pub fn date(seconds: u64) -> String {
     let days = seconds / 86_400 + 719_468; // since 0000-03-01
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;

@@ -73,10 +73,23 @@ pub fn paced(settings: Settings, pause: Duration) -> Arc<App> {
     app
 }
 
+/// An app whose model writes with tokens that no text is encoded to.
+pub fn spelling(settings: Settings, more: &[&str]) -> Arc<App> {
+    let app = App::new(settings);
+    let toy = Toy::new(256 + CONTROLS.len() + WORDS.len() + more.len(), 6, (512, 64, 1024));
+    // As Qwen3-Coder has it: nothing in a turn depends on what follows.
+    let (template, _) = TEMPLATE.split_once("{% if enable_thinking").expect("a switch");
+    app.install(model_of(toy, vocabulary_with(more), &format!("{template}{{% endif %}}")));
+    app
+}
+
 /// A model around a runner.
 pub fn model(runner: impl Runner + 'static) -> Model {
-    let vocabulary = vocabulary();
-    let template = ChatTemplate::new(TEMPLATE).expect("a template");
+    model_of(runner, vocabulary(), TEMPLATE)
+}
+
+fn model_of(runner: impl Runner + 'static, vocabulary: Vocabulary, source: &str) -> Model {
+    let template = ChatTemplate::new(source).expect("a template");
     let service = Service::start(Engine::new(Box::new(runner), qwire_engine::Settings::default()));
     let facts = Facts {
         architecture: "toy".into(),
@@ -97,7 +110,7 @@ pub fn model(runner: impl Runner + 'static) -> Model {
         aliases: vec!["claude-toy".into()],
         vocabulary: Arc::new(vocabulary),
         template: Some(template),
-        template_source: Some(TEMPLATE.into()),
+        template_source: Some(source.into()),
         dialect: Default::default(),
         sampling: Sampling::default(),
         facts,
@@ -112,10 +125,18 @@ pub fn toy() -> Toy {
 
 /// A token for each byte, then the markers.
 pub fn vocabulary() -> Vocabulary {
+    vocabulary_with(&[])
+}
+
+/// The same and more tokens of text, which no merge makes.
+fn vocabulary_with(more: &[&str]) -> Vocabulary {
+    let more: Vec<String> = more.iter().map(|text| spelt(text)).collect();
     let printed = ('!'..='~').chain('\u{a1}'..='\u{ac}').chain('\u{ae}'..='\u{ff}');
     let bytes: Vec<String> = printed.chain('\u{100}'..='\u{143}').map(String::from).collect();
-    let tokens = bytes.iter().map(String::as_str).chain(CONTROLS).chain(WORDS).collect();
-    let types = [vec![1; 256], vec![3; CONTROLS.len()], vec![4; WORDS.len()]].concat();
+    let tokens = bytes.iter().map(String::as_str).chain(CONTROLS).chain(WORDS);
+    let tokens = tokens.chain(more.iter().map(String::as_str)).collect();
+    let types = [(1, 256), (3, CONTROLS.len()), (4, WORDS.len()), (1, more.len())];
+    let types = types.map(|(kind, count)| vec![kind; count]).concat();
     let ids = SpecialIds { eos: Some(258), eot: Some(258), pad: Some(256), ..Default::default() };
     let parts = Parts {
         model: "gpt2",
@@ -127,6 +148,16 @@ pub fn vocabulary() -> Vocabulary {
         add_bos: false,
     };
     Vocabulary::new(&parts).expect("a vocabulary")
+}
+
+/// A text as byte-level vocabularies write it.
+fn spelt(text: &str) -> String {
+    let shown = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let letter = |byte: u8| {
+        let hidden = (0..byte).filter(|byte| !shown(byte)).count() as u32;
+        char::from_u32(if shown(&byte) { byte.into() } else { 0x100 + hidden }).expect("a letter")
+    };
+    text.bytes().map(letter).collect()
 }
 
 /// A toy whose steps take real time, and that panics at a token of a prompt.

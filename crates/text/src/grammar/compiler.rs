@@ -3,8 +3,9 @@
 //! A compilation runs on a thread of its own, with a stack that its bounded input cannot exhaust;
 //! one that takes too long is left behind, where llguidance's own limits end it.
 
+use std::collections::VecDeque;
 use std::fmt::Display;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
 use super::opening::Grammar;
+use super::paths::Paths;
 use super::walk::{Walk, guarded};
 use super::{Refused, gbnf, schema};
 use crate::error::{Error, excerpt};
@@ -24,6 +26,8 @@ const DEADLINE: Duration = Duration::from_millis(500);
 const STACK_BYTES: usize = 256 << 20; // of address space; what is not touched costs nothing
 const MAX_TEXT_BYTES: usize = 64 << 10;
 const MAX_NESTING: usize = 100;
+/// The latest grammars of calls: an agent offers the same tools in each of its turns.
+const RECENT: usize = 16;
 
 /// Between two parts of a JSON text: a space, or a line's end and the next line's indentation.
 const WHITESPACE: &str = r" |\r?\n( {0,60}|\t{0,20})";
@@ -38,6 +42,7 @@ pub(super) struct Ground {
     pub(super) slicer: SlicedBiasComputer,
     pub(super) ends: Vec<u32>,
     pub(super) text: Vec<u32>, // bit t % 32 of word t / 32: the tokens that are text
+    recent: Mutex<VecDeque<(String, Paths)>>,
 }
 
 impl Grammars {
@@ -64,7 +69,8 @@ impl Grammars {
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let slicer = SlicedBiasComputer::new(&env, &SlicedBiasComputer::json_slices())
             .map_err(|error| fault(&error))?;
-        Ok(Self(Arc::new(Ground { env, slicer, ends, text })))
+        let recent = Mutex::default();
+        Ok(Self(Arc::new(Ground { env, slicer, ends, text, recent })))
     }
 
     /// Any JSON object.
@@ -115,8 +121,14 @@ impl Grammars {
 
     /// What the grammar of calls that a dialect wrote derives, with its own spaces in JSON.
     pub fn calls(&self, text: &str) -> Result<Grammar, Refused> {
+        if let Some(start) = self.0.recall(text) {
+            return Ok(Grammar::new(Arc::clone(&self.0), start));
+        }
         bounded("Lark", text)?;
-        self.compile(TopLevelGrammar::from_lark(text.into()), false, Instant::now() + DEADLINE)
+        let deadline = Instant::now() + DEADLINE;
+        let grammar = self.compile(TopLevelGrammar::from_lark(text.into()), false, deadline)?;
+        self.0.remember(text, grammar.start());
+        Ok(grammar)
     }
 
     /// What a grammar in llama.cpp's GBNF derives.
@@ -141,7 +153,10 @@ impl Grammars {
         let thread = thread::Builder::new().name("grammar".into()).stack_size(STACK_BYTES);
         thread.spawn(work).map_err(|error| Refused::because(format!("grammar: {error}")))?;
         match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Ok(parser)) => Ok(Grammar::new(Arc::clone(&self.0), Walk::new(parser, json))),
+            Ok(Ok(parser)) => {
+                let start = Paths::of(Walk::new(parser, json));
+                Ok(Grammar::new(Arc::clone(&self.0), start))
+            }
             Ok(Err(why)) => Err(Refused::because(why)),
             Err(_) => Err(Refused::because(format!(
                 "the grammar takes longer than {} ms to compile",
@@ -152,6 +167,23 @@ impl Grammars {
 }
 
 impl Ground {
+    fn recall(&self, text: &str) -> Option<Paths> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = recent.iter().position(|(known, _)| known == text)?;
+        let found = recent.remove(at)?;
+        let start = found.1.clone();
+        recent.push_back(found);
+        Some(start)
+    }
+
+    fn remember(&self, text: &str, start: Paths) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.push_back((text.into(), start));
+        if recent.len() > RECENT {
+            recent.pop_front();
+        }
+    }
+
     fn parser(&self, grammar: TopLevelGrammar) -> Result<Parser, String> {
         let limits = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
         let env = Some(Arc::clone(&self.env));

@@ -9,12 +9,14 @@
 //! Compiling is bounded in time, stack and size, whatever the text; what cannot be enforced is
 //! refused by the keyword's name. A grammar may begin after a marker or at a trigger
 //! ([`Grammar::after`], [`Grammar::triggered`]), and closes the answer before its tokens run out.
+//! An answer may be of one grammar or another ([`Grammar::or`]).
 
 mod compiler;
 mod ending;
 mod gbnf;
 mod negation;
 mod opening;
+mod paths;
 mod schema;
 mod walk;
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use toktrie::TokTrie;
 
 use super::compiler::Ground;
-use super::walk::Walk;
+use super::paths::Paths;
 
 /// Newlines that a model may put between its thoughts and what the grammar demands.
 const LEAD: u8 = 2;
@@ -24,7 +24,7 @@ const LEAD: u8 = 2;
 /// was compiled.
 pub struct Grammar {
     ground: Arc<Ground>,
-    start: Arc<Walk>,
+    start: Arc<Paths>,
     opening: Opening,
     phase: Phase,
 }
@@ -48,7 +48,7 @@ enum Phase {
     Free(Vec<u8>),
     /// Between the marker and the grammar: this many newlines may still come.
     Lead(u8),
-    Bound(Box<Walk>),
+    Bound(Box<Paths>),
 }
 
 impl Clone for Grammar {
@@ -59,9 +59,21 @@ impl Clone for Grammar {
 }
 
 impl Grammar {
-    pub(super) fn new(ground: Arc<Ground>, start: Walk) -> Self {
+    pub(super) fn new(ground: Arc<Ground>, start: Paths) -> Self {
         let phase = Phase::Bound(Box::new(start.clone()));
         Self { ground, start: Arc::new(start), opening: Opening::AtOnce, phase }
+    }
+
+    /// Where it starts.
+    pub(super) fn start(&self) -> Paths {
+        Paths::clone(&self.start)
+    }
+
+    /// What this grammar derives, or what the other one does. An answer that goes the other's way
+    /// is cut where its tokens run out, not closed before.
+    pub fn or(self, other: &Self) -> Self {
+        let start = Paths::clone(&self.start).or(Paths::clone(&other.start));
+        Self::new(self.ground, start)
     }
 
     /// The grammar begins after the first `marker`; before it, anything may come but an end.
@@ -113,7 +125,7 @@ impl Grammar {
             Phase::Bound(walk) => walk.mask(&self.ground, words, left),
             Phase::Lead(lead) => {
                 let lead = *lead;
-                Walk::clone(&self.start).mask(&self.ground, words, left)?;
+                Paths::clone(&self.start).mask(&self.ground, words, left)?;
                 for text in ["\n", "\n\n"].iter().filter(|text| text.len() <= lead.into()) {
                     if let Some(token) = self.ground.env.tok_trie().token_id(text.as_bytes()) {
                         set(words, token, true);
@@ -131,7 +143,7 @@ impl Grammar {
                     }
                     Opening::Triggered(marks) => {
                         marks.forbid(&self.ground, tail, words, |begun| {
-                            let mut walk = Walk::clone(&self.start);
+                            let mut walk = Paths::clone(&self.start);
                             walk.push(begun, 0).map(|()| Some(walk))
                         })?;
                     }
@@ -154,7 +166,7 @@ impl Grammar {
                 *lead -= bytes.len() as u8;
             }
             (Phase::Lead(_), _) => {
-                let mut walk = Walk::clone(&self.start);
+                let mut walk = Paths::clone(&self.start);
                 walk.push(bytes, token)?;
                 self.phase = Phase::Bound(Box::new(walk));
             }
@@ -175,7 +187,7 @@ impl Grammar {
             (Phase::Free(tail), Opening::Triggered(marks)) => {
                 tail.extend_from_slice(bytes);
                 if let Some((from, _)) = marks.found(tail) {
-                    let mut walk = Walk::clone(&self.start);
+                    let mut walk = Paths::clone(&self.start);
                     walk.push(&tail[from..], token)?;
                     self.phase = Phase::Bound(Box::new(walk));
                 } else {
@@ -192,7 +204,7 @@ impl Grammar {
 
     fn first(&self) -> Phase {
         match self.opening {
-            Opening::AtOnce => Phase::Bound(Box::new(Walk::clone(&self.start))),
+            Opening::AtOnce => Phase::Bound(Box::new(Paths::clone(&self.start))),
             Opening::After(_) | Opening::Triggered(_) => Phase::Free(Vec::new()),
         }
     }
@@ -241,7 +253,7 @@ impl Marks {
         ground: &Ground,
         tail: &[u8],
         words: &mut [u32],
-        walk: impl Fn(&[u8]) -> Result<Option<Walk>, String>,
+        walk: impl Fn(&[u8]) -> Result<Option<Paths>, String>,
     ) -> Result<(), String> {
         self.longer.iter().for_each(|token| set(words, *token, false));
         for (begun, rest) in self.begun(tail) {

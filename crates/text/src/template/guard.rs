@@ -104,7 +104,7 @@ fn breaks(text: &str, controls: &Specials) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Opening;
+    use super::super::{Oblivion, Opening};
     use std::path::Path;
 
     use proptest::prelude::*;
@@ -135,7 +135,9 @@ mod tests {
     }
 
     fn prompt(template: &ChatTemplate, vocabulary: &Vocabulary, messages: &Value) -> Prompt {
-        template.prompt(vocabulary, messages, None, Opening::Fresh, &Map::new()).expect("a prompt")
+        let (fresh, more) = (Opening::Fresh, Map::new());
+        let found = template.prompt(vocabulary, messages, None, fresh, &more, &mut Oblivion);
+        found.expect("a prompt")
     }
 
     #[test]
@@ -209,7 +211,8 @@ mod tests {
             let extra = Map::new();
             let rendered = template.render(&messages, Some(&tools), true, &extra).unwrap();
             let (tools, fresh) = (Some(&tools), Opening::Fresh);
-            let found = template.prompt(&vocabulary, &messages, tools, fresh, &extra).unwrap();
+            let (words, none) = (&vocabulary, &mut Oblivion);
+            let found = template.prompt(words, &messages, tools, fresh, &extra, none).unwrap();
             prop_assert_eq!(vocabulary.decode(&found.ids, Controls::Show), found.text.as_str());
             prop_assert_eq!(controls(&vocabulary, &found.ids), 7, "{}", found.text);
             let escaped = rendered.contains("\\U0010fff") || rendered.contains("\\udbff\\udff");

@@ -17,6 +17,7 @@ mod guard;
 mod json;
 mod python;
 mod tags;
+mod turns;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -32,10 +33,11 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Output, State};
 use qwire_gguf::Metadata;
 
 use crate::error::{Error, excerpt};
-use crate::tokenizer::{Controls, Special, Vocabulary};
+use crate::tokenizer::{Controls, Vocabulary};
 use builtins::{Clock, Raised};
 use guard::marked;
 pub(crate) use guard::unmarked;
+pub use turns::{Oblivion, Recall};
 use watch::Watch;
 
 /// Steps of a rendering; a conversation of 1,000 messages with 100 tools takes about 200,000.
@@ -97,8 +99,8 @@ impl ChatTemplate {
     }
 
     /// The prompt of a conversation, in which control tokens are the template's alone: what
-    /// people, tools and earlier answers wrote stays text. The arguments are those of
-    /// [`ChatTemplate::render`].
+    /// people, tools and earlier answers wrote stays text. What the model said before has the
+    /// tokens that `recall` remembers. The other arguments are those of [`ChatTemplate::render`].
     pub fn prompt(
         &self,
         vocabulary: &Vocabulary,
@@ -106,6 +108,7 @@ impl ChatTemplate {
         tools: Option<&serde_json::Value>,
         opening: Opening,
         extra: &serde_json::Map<String, serde_json::Value>,
+        recall: &mut dyn Recall,
     ) -> Result<Prompt, Error> {
         let guarded = |json: &serde_json::Value| marked(json, &vocabulary.controls);
         let tools = tools.map(guarded);
@@ -119,8 +122,9 @@ impl ChatTemplate {
             })?;
             text.truncate(end);
         }
-        let ids = vocabulary.encode_prompt(&text, Special::Guarded);
-        Ok(Prompt { text: unmarked(&text).into_owned(), ids })
+        let ids = turns::encoded(vocabulary, &text, recall);
+        let opener = (opening != Opening::Nowhere).then(|| turns::opener(vocabulary, &text));
+        Ok(Prompt { text: unmarked(&text).into_owned(), ids, opener: opener.flatten() })
     }
 
     /// Renders a conversation. `extra` are the template's own switches, such as
@@ -167,6 +171,8 @@ pub struct Prompt {
     pub text: String,
     /// As tokens.
     pub ids: Vec<u32>,
+    /// What the answer's turn opens with, as [`Recall`] knows it.
+    pub opener: Option<String>,
 }
 
 /// Where the last message's text ends in a rendering. Templates trim it.

@@ -1,5 +1,6 @@
 //! The reader of answers: what transcripts mean, and that it does not depend on how they are cut.
 
+mod defects;
 mod hermes;
 mod properties;
 mod prose;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{CODER, Case, HERMES};
 use proptest::prelude::*;
 use qwire_text::ChatTemplate;
-use qwire_text::tools::{Dialect, Ending, Part, Thinking};
+use qwire_text::tools::{Dialect, Ending, Part, Reader, Rules, Thinking, Tool};
 use serde_json::{Map, Value, json};
 
 /// What answers are made of, and what may be taken for it.
@@ -232,6 +232,91 @@ fn what_templates_render_is_read_back() {
         let config = ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() };
         let mut runner = proptest::test_runner::TestRunner::new(config);
         runner.run(&prop::collection::vec(arguments(), 1..4), check).unwrap();
+    }
+}
+
+/// A parameter's schema, and a value that it allows and that its type can express.
+fn parameter() -> impl Strategy<Value = (Value, Value)> {
+    let text = || "[a-zé😀<>/=\"'\\\\{}\\[\\] \t\n:,#-]{0,24}";
+    let tree = || prop::collection::vec(any::<i16>(), 0..4).prop_map(|items| json!(items));
+    let word = prop::sample::select(vec!["fast", "slow", "a b", "5", "true"]);
+    prop_oneof![
+        text().prop_map(|text| (json!({ "type": "string" }), json!(text))),
+        any::<i64>().prop_map(|n| (json!({ "type": "integer" }), json!(n))),
+        any::<i32>()
+            .prop_map(|n| { (json!({ "type": "number" }), json!(f64::from(n) / 8.0 + 0.0625)) }),
+        any::<bool>().prop_map(|bool| (json!({ "type": "boolean" }), json!(bool))),
+        tree().prop_map(|items| (json!({ "type": "array" }), items)),
+        (("[a-z]{1,5}"), tree()).prop_map(|(key, value)| {
+            (json!({ "type": "object", "additionalProperties": true }), json!({ key: value }))
+        }),
+        word.prop_map(|word| {
+            (json!({ "enum": ["fast", "slow", "a b", "5", "true"] }), json!(word))
+        }),
+        prop_oneof![Just(Value::Null), any::<i32>().prop_map(Value::from)]
+            .prop_map(|value| (json!({ "type": ["integer", "null"] }), value)),
+        prop_oneof![Just(Value::Null), "[a-m]{1,9}".prop_map(Value::from)].prop_map(|value| {
+            (json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] }), value)
+        }),
+        prop_oneof![any::<bool>().prop_map(Value::from), tree()].prop_map(|value| {
+            (json!({ "oneOf": [{ "type": "boolean" }, { "type": "array" }] }), value)
+        }),
+    ]
+}
+
+/// Tools of any schema, and arguments for each.
+fn tool() -> impl Strategy<Value = (Tool, Value)> {
+    let parameters = prop::collection::btree_map("[a-z_][a-z0-9_]{0,9}", parameter(), 0..6);
+    ("[a-zA-Z_][a-zA-Z0-9_.-]{0,15}", parameters).prop_map(|(name, parameters)| {
+        let mut schema = json!({ "type": "object", "properties": {} });
+        let mut arguments = Map::new();
+        for (key, (kind, value)) in parameters {
+            schema["properties"][&key] = kind;
+            arguments.insert(key, value);
+        }
+        (Tool { name, parameters: schema }, arguments.into())
+    })
+}
+
+#[test]
+fn calls_of_any_schema_are_read_back() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/templates");
+    for file in ["Qwen3-Coder.jinja", "Qwen-Qwen3-0.6B.jinja", "Qwen-Qwen2.5-7B-Instruct.jinja"] {
+        let Ok(source) = std::fs::read_to_string(folder.join(file)) else {
+            eprintln!("skipped: {file} is not beside the repository");
+            continue;
+        };
+        let dialect = Dialect::of_template(&source).unwrap();
+        let template = ChatTemplate::new(&source).unwrap();
+        let check = |(tool, arguments): (Tool, Value)| {
+            let function = json!({ "name": tool.name, "arguments": arguments });
+            let call = json!({ "type": "function", "function": function });
+            let turn = json!({ "role": "assistant", "content": "", "tool_calls": [call] });
+            let messages = json!([{ "role": "user", "content": "u" }, turn]);
+            let whole = template.render(&messages, None, false, &Map::new()).unwrap();
+            let start = whole.find("assistant\n").unwrap() + "assistant\n".len();
+            let text = whole[start..].strip_suffix("<|im_end|>\n").unwrap();
+            let rules = Rules { thinking: Thinking::Maybe, parallel: true };
+            let name = tool.name.clone();
+            let mut reader = Reader::new(dialect, vec![tool].into(), rules);
+            let mut parts: Vec<Part> = Vec::new();
+            text.split_inclusive(|_| true).for_each(|piece| parts.extend(reader.push(piece)));
+            parts.extend(reader.finish(Ending::Natural));
+            let mut json = String::new();
+            for part in &parts {
+                match part {
+                    Part::CallStart { name: found, .. } => prop_assert_eq!(found, &name),
+                    Part::CallArguments { fragment, .. } => json += fragment,
+                    Part::CallEnd { .. } => {}
+                    Part::Text(_) | Part::Reasoning(_) => prop_assert!(false, "{:?}", parts),
+                }
+            }
+            let found: Value = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(found, arguments, "{}", text);
+            Ok(())
+        };
+        let config = ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() };
+        proptest::test_runner::TestRunner::new(config).run(&tool(), check).unwrap();
     }
 }
 

@@ -37,7 +37,7 @@ const QUANTUM: Duration = Duration::from_millis(500);
 #[command(after_help = "\
 The prompt is put into the model's own chat template, unless --raw. The answer streams to stdout,
 everything else goes to stderr. Ctrl-C ends it with what there is (exit code 130). How tokens are
-chosen is taken from the model's file; where it says nothing, the best token always wins.
+chosen is taken from the model's file, else as Qwen recommends: --temp 0.7 --top-k 20 --top-p 0.8.
 
 Examples:
   qwire run model.gguf \"Why is the sky blue?\"

@@ -1,4 +1,4 @@
-//! Sampling flags: what the user says, else what the model's file recommends, else nothing.
+//! Sampling flags: what the user says, else what the model's file or Qwen recommends.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -13,8 +13,8 @@ use crate::failure::Failure;
 /// Texts over which no repetition reaches, as DRY's inventor proposes them.
 const DRY_BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
 
-/// How tokens are chosen. What is absent comes from the model's file where it says so; without
-/// either the best token is taken.
+/// How tokens are chosen. What is absent comes from the model's file where it says so, else from
+/// Qwen.
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Sampling", allow_negative_numbers = true)]
 pub struct SamplingArgs {

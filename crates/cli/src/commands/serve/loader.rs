@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use qwire_disk::Disk;
-use qwire_engine::{Engine, Sampling, Service, Settings};
-use qwire_gguf::{File, Metadata};
+use qwire_engine::{Engine, Service, Settings};
+use qwire_gguf::File;
 use qwire_kernels::NUMBERS_VERSION;
 use qwire_model::Limits;
 use qwire_server::app::now;
@@ -27,16 +27,6 @@ use crate::config::Environment;
 use crate::failure::Failure;
 use crate::memory;
 use crate::signals::Interrupt;
-
-/// How tokens are chosen where a request leaves it open: as the file recommends, else as Qwen
-/// recommends for its models. Always the best token would go round in circles.
-fn sampling(metadata: &Metadata) -> Sampling {
-    let found = recommended(metadata);
-    if found != Sampling::default() {
-        return found;
-    }
-    Sampling { temperature: 0.7, top_k: 20, top_p: 0.8, ..found }
-}
 
 /// What is to be loaded, and how.
 pub struct Loader {
@@ -107,7 +97,7 @@ impl Loader {
             dialect: self.dialect(source.as_deref()),
             template_source: source,
             template,
-            sampling: sampling(metadata),
+            sampling: recommended(metadata),
             grammars: grammars.join().expect("it does not panic")?,
             vocabulary,
             facts,

@@ -68,7 +68,7 @@ pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, Failure>
     }
     let options = settled.options;
     log::start(&options.journal, environment.colour);
-    let settings = options.settings()?;
+    let settings = options.settings(environment)?;
     let recorder = options.journal.recorder()?;
     let opened = Opened::open(options.model()?)?;
     let sockets = edge::bind(&options.place.addresses()).map_err(Failure::new)?;

@@ -8,11 +8,13 @@ use clap::builder::{BoolishValueParser, PossibleValuesParser};
 use clap::{ArgAction, Args, ValueEnum};
 use qwire_server::Settings;
 use qwire_server::admin::recorder::{Recorder, Room};
+use qwire_server::chat::replay::Keeping;
 use qwire_server::edge::Address;
 use qwire_text::tools::Dialect;
 use tracing::level_filters::LevelFilter;
 
 use crate::arguments::{DeviceArgs, read_file, utf8};
+use crate::config::Environment;
 use crate::failure::Failure;
 use crate::quantity::parse_bytes;
 
@@ -173,6 +175,13 @@ pub struct Answers {
     /// How the model writes calls of tools [default: as its chat template teaches]
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Dialect::names()))]
     pub dialect: Option<String>,
+    /// Remember what was sampled, so that turns that come back find their prefix cached: on disk,
+    /// in memory, or not at all
+    #[arg(long, value_name = "WHERE", default_value = "disk")]
+    replay: Replay,
+    /// The folder for that [default: qwire/turns in the user's cache]
+    #[arg(long, value_name = "FOLDER")]
+    replay_dir: Option<PathBuf>,
     /// Refuse fields that nobody knows, instead of naming them in x-ignored-fields
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, value_parser = boolish())]
     #[arg(num_args = 0..=1, require_equals = true)]
@@ -224,6 +233,14 @@ enum Compat {
     Vllm,
 }
 
+/// Where turns are remembered; documented at its flag.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Replay {
+    Disk,
+    Memory,
+    Off,
+}
+
 /// A line of the log; documented at its flag.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogForm {
@@ -241,7 +258,7 @@ impl Options {
     }
 
     /// How the server behaves.
-    pub fn settings(&self) -> Result<Settings, Failure> {
+    pub fn settings(&self, environment: &Environment) -> Result<Settings, Failure> {
         let seconds = |n: u32| Duration::from_secs(n.into());
         Ok(Settings {
             keys: self.access.keys()?,
@@ -252,9 +269,22 @@ impl Options {
             strict_fields: self.answers.strict_fields,
             log_prompts: self.journal.log_prompts,
             vllm_metrics: self.answers.metrics_compat == Some(Compat::Vllm),
+            replay: self.answers.keeping(environment),
             drain: seconds(self.share.drain),
             ..Settings::default()
         })
+    }
+}
+
+impl Answers {
+    fn keeping(&self, environment: &Environment) -> Keeping {
+        let cache = environment.cache.as_ref().map(|cache| cache.join("qwire").join("turns"));
+        match (self.replay, self.replay_dir.clone().or(cache)) {
+            (Replay::Off, _) => Keeping::Off,
+            (Replay::Disk, Some(folder)) => Keeping::Disk(folder),
+            // There is no home to keep anything in.
+            (Replay::Memory, _) | (Replay::Disk, None) => Keeping::Memory,
+        }
     }
 }
 

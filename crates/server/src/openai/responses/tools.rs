@@ -4,8 +4,9 @@
 //! ```text
 //! function              itself
 //! namespace             NAMESPACE__NAME for each tool inside, called by its own name in its space
-//! custom, apply_patch   a function of one text, `input`
-//! local_shell           a function of a command
+//! custom                a function of one text, `input`
+//! apply_patch           a function of a path, what becomes of it, and a diff
+//! local_shell, shell    a function of a command, or of several
 //! web_search, mcp ..    run by OpenAI's own servers: left out
 //! ```
 
@@ -26,6 +27,10 @@ pub enum Origin {
     Custom,
     /// `local_shell_call`.
     Shell,
+    /// `shell_call`.
+    Shells,
+    /// `apply_patch_call`.
+    Patch,
 }
 
 /// The tools of a request.
@@ -77,25 +82,12 @@ impl Tools {
             Some("custom") => {
                 self.push(needed()?, text("description"), input(), Origin::Custom);
             }
-            Some("apply_patch") => {
-                let about = "Applies a patch to files".to_owned();
-                self.push("apply_patch".into(), Some(about), input(), Origin::Custom);
+            Some(kind) => {
+                if let Some((about, schema, origin)) = built_in(kind) {
+                    self.push(kind.into(), Some(about.into()), schema, origin);
+                }
             }
-            Some("local_shell") => {
-                let list = json!({ "type": "array", "items": { "type": "string" } });
-                let schema = json!({
-                    "type": "object",
-                    "properties": {
-                        "command": list,
-                        "working_directory": { "type": "string" },
-                        "timeout_ms": { "type": "integer" },
-                    },
-                    "required": ["command"],
-                });
-                let about = "Runs a command: a program and its arguments".to_owned();
-                self.push("local_shell".into(), Some(about), schema, Origin::Shell);
-            }
-            _ => {}
+            None => {}
         }
         Ok(())
     }
@@ -124,6 +116,43 @@ impl Tools {
     }
 }
 
+/// A tool that a client runs itself and does not describe.
+fn built_in(kind: &str) -> Option<(&'static str, Value, Origin)> {
+    let list = json!({ "type": "array", "items": { "type": "string" } });
+    let (about, properties, required, origin) = match kind {
+        "apply_patch" => (
+            "Creates, updates or deletes a file. The diff is in V4A form: lines that begin with a \
+             space, + or -, under @@ lines that say where.",
+            json!({
+                "type": { "type": "string", "enum": ["create_file", "update_file", "delete_file"] },
+                "path": { "type": "string" },
+                "diff": { "type": "string" },
+            }),
+            json!(["type", "path"]),
+            Origin::Patch,
+        ),
+        "local_shell" => (
+            "Runs a command: a program and its arguments",
+            json!({
+                "command": list,
+                "working_directory": { "type": "string" },
+                "timeout_ms": { "type": "integer" },
+            }),
+            json!(["command"]),
+            Origin::Shell,
+        ),
+        "shell" => (
+            "Runs commands in a shell",
+            json!({ "commands": list, "timeout_ms": { "type": "integer" } }),
+            json!(["commands"]),
+            Origin::Shells,
+        ),
+        _ => return None,
+    };
+    let schema = json!({ "type": "object", "properties": properties, "required": required });
+    Some((about, schema, origin))
+}
+
 impl Origin {
     /// The item of a call whose arguments are complete.
     pub fn item(
@@ -150,18 +179,25 @@ impl Origin {
                 "type": "custom_tool_call", "id": id, "call_id": call_id, "name": name,
                 "input": parsed()[INPUT].as_str().unwrap_or_default(), "status": status,
             }),
-            Self::Shell => {
+            Self::Shell | Self::Shells => {
+                let alone = *self == Self::Shell;
                 let mut action = parsed();
                 if !action.is_object() {
-                    action = json!({ "command": [] });
+                    action = json!({ if alone { "command" } else { "commands" }: [] });
                 }
-                action["type"] = json!("exec");
-                action["env"] = json!({});
+                if alone {
+                    action["type"] = json!("exec");
+                    action["env"] = json!({});
+                }
+                let kind = if alone { "local_shell_call" } else { "shell_call" };
                 json!({
-                    "type": "local_shell_call", "id": id, "call_id": call_id, "action": action,
-                    "status": status,
+                    "type": kind, "id": id, "call_id": call_id, "action": action, "status": status,
                 })
             }
+            Self::Patch => json!({
+                "type": "apply_patch_call", "id": id, "call_id": call_id, "operation": parsed(),
+                "status": status,
+            }),
         }
     }
 }
@@ -177,13 +213,15 @@ mod tests {
             { "type": "namespace", "name": "mcp", "tools": [{ "type": "function", "name": "a" }] },
             { "type": "custom", "name": "patch", "format": { "type": "grammar" } },
             { "type": "local_shell" },
+            { "type": "shell" },
+            { "type": "apply_patch" },
             { "type": "web_search" },
             { "type": "never seen" },
         ] });
         let tools =
             Tools::read(&mut Fields::of_body(body.to_string().as_bytes()).unwrap()).unwrap();
         let names: Vec<_> = tools.functions.iter().map(|t| t["function"]["name"].clone()).collect();
-        assert_eq!(names, ["a", "mcp__a", "patch", "local_shell"]);
+        assert_eq!(names, ["a", "mcp__a", "patch", "local_shell", "shell", "apply_patch"]);
         let item = |name: &str, arguments: &str| {
             tools.origin(name).item("i", "c", name, arguments, "completed")
         };
@@ -193,5 +231,12 @@ mod tests {
         assert_eq!((&custom["type"], &custom["input"]), (&json!("custom_tool_call"), &json!("x")));
         let shell = item("local_shell", r#"{"command":["ls"]}"#);
         assert_eq!(shell["action"]["command"], json!(["ls"]));
+        let shells = item("shell", r#"{"commands":["ls"]}"#);
+        assert_eq!(
+            (&shells["type"], &shells["action"]),
+            (&json!("shell_call"), &json!({ "commands": ["ls"] }))
+        );
+        let patch = item("apply_patch", r#"{"type":"delete_file","path":"a"}"#);
+        assert_eq!(patch["operation"], json!({ "type": "delete_file", "path": "a" }));
     }
 }

@@ -93,7 +93,7 @@ impl Form {
 }
 
 /// A schema: an object, or a boolean.
-fn checked(schema: Value, path: &str) -> Result<Value, Fault> {
+pub fn checked(schema: Value, path: &str) -> Result<Value, Fault> {
     match schema {
         Value::Object(_) => Ok(schema),
         Value::Bool(true) => Ok(Map::new().into()),

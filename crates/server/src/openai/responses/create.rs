@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -13,14 +13,13 @@ use super::{items, kept};
 use crate::answer::decimal;
 use crate::app::{App, Model, now};
 use crate::chat::name::named;
-use crate::chat::{Asked, Conversation, Form, Parameters, ToolChoice, Turn, parameters, speaker};
-use crate::edge::Account;
+use crate::chat::speaker::{self, Caller};
+use crate::chat::{Asked, Conversation, Form, Parameters, ToolChoice, Turn, parameters};
 use crate::fault::Fault;
 use crate::fields::Fields;
 
 const WITHOUT_EFFECT: &[&str] = &[
     "client_metadata",
-    "include",
     "max_tool_calls",
     "prompt_cache_key",
     "prompt_cache_retention",
@@ -44,18 +43,19 @@ pub struct ResponseRequest {
 /// The endpoint.
 pub async fn post(
     State(app): State<Arc<App>>,
-    Extension(account): Extension<Account>,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, Fault> {
     let read = |fields: &mut Fields, app: &Arc<App>| {
-        let model = app.asked_model(fields)?;
+        let name = fields.text("model")?;
+        let model = app.model_named(name.as_deref())?;
         let request = ResponseRequest::read(fields, model, app)?;
         let ResponseRequest { turn, tools, stream, store, items, echo } = request;
         let shelf = store.then(|| (app.clone(), items));
         let speaker = ResponseSpeaker::of(head(model, echo)?, tools, shelf);
-        Ok(Asked { orders: vec![turn.order(model)?], speaker, streams: stream })
+        Ok(Asked { orders: vec![Turn { name, ..turn }.order(app)?], speaker, streams: stream })
     };
-    speaker::answer(app, account, body, read).await
+    speaker::answer(app, caller, body, read).await
 }
 
 /// What every response says of itself.
@@ -87,7 +87,7 @@ impl ResponseRequest {
             parameters::switches(&mut Fields::of(thinking.into(), "reasoning")?)?;
         let mut parameters = Parameters::read(fields, model, parameters::STOPS)?;
         parameters.n = 1;
-        parameters.guard_repetition = true;
+        parameters.guard_repetition = fields.flag("repetition_guard")?.unwrap_or(true);
         let most = fields.count("max_output_tokens", 1..=u64::MAX)?;
         parameters.max_tokens = most.map(|most| most as usize);
         fields.only("top_logprobs", &[json!(0)])?;
@@ -116,7 +116,8 @@ impl ResponseRequest {
         fields.only("prompt", &[])?;
         let stream = fields.flag("stream")?.unwrap_or(false);
         fields.without_effect(WITHOUT_EFFECT);
-        let turn = Turn { conversation, parameters, logprobs: None, choice, parallel, form };
+        let (name, logprobs) = (None, None);
+        let turn = Turn { name, conversation, parameters, logprobs, choice, parallel, form };
         Ok(Self { turn, tools, stream, store, items, echo })
     }
 }

@@ -186,9 +186,10 @@ impl ResponseSpeaker {
         let (prompt, answer) = (over.prompt_tokens, over.answer_tokens);
         self.response["status"] = json!(status);
         if cut {
-            let repeats = over.finish == Finish::Repetition;
-            let reason = if repeats { "repetition" } else { "max_output_tokens" };
-            self.response["incomplete_details"] = json!({ "reason": reason });
+            self.response["incomplete_details"] = json!({ "reason": "max_output_tokens" });
+            if over.finish == Finish::Repetition {
+                self.response["stopped"] = json!("repetition");
+            }
         }
         self.response["output"] = self.output.clone().into();
         self.response["usage"] = json!({

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::conversation::Conversation;
+use crate::chat::Conversation;
 use crate::fault::Fault;
 use crate::fields::Fields;
 

@@ -89,6 +89,10 @@ fn text_of(content: &Value) -> String {
 }
 
 fn part(part: &Value) -> String {
+    // What a shell wrote.
+    if let (Some(out), error) = (part["stdout"].as_str(), part["stderr"].as_str()) {
+        return [out, error.unwrap_or_default()].concat();
+    }
     let text = part["text"].as_str().or_else(|| part["refusal"].as_str());
     text.map_or_else(
         || {
@@ -141,6 +145,14 @@ impl Answer {
                     let action = &item["action"];
                     json!({ "command": action["command"] })
                 });
+                true
+            }
+            Some("shell_call") => {
+                self.call(item, "shell", || item["action"].clone());
+                true
+            }
+            Some("apply_patch_call") => {
+                self.call(item, "apply_patch", || item["operation"].clone());
                 true
             }
             _ => false,

@@ -2,8 +2,13 @@
 //!
 //! ```text
 //! a form, a required call    the grammar from the first token on, or from the end of the thoughts
+//! a form beside tools        the form, or calls
 //! tools, as the model likes  free text, the grammar of calls wherever one begins
 //! ```
+
+pub mod constraint;
+pub mod form;
+pub mod tool_choice;
 
 use std::sync::Arc;
 
@@ -11,12 +16,12 @@ use qwire_engine::Constraint;
 use qwire_text::tools::{Choice, Dialect, Reader, Rules, Thinking, Tool};
 use qwire_text::{Grammar, Refused};
 
-use super::constraint::{Held, Rigour};
 use super::conversation::Conversation;
-use super::form::Form;
-use super::tool_choice::ToolChoice;
 use crate::app::Model;
 use crate::fault::Fault;
+use constraint::{Held, Rigour};
+pub use form::Form;
+pub use tool_choice::ToolChoice;
 
 const CALL: &str = "<tool_call>";
 const THINK_END: &str = "</think>";
@@ -66,14 +71,12 @@ impl Reading {
                 grammar.map(|grammar| (reading.thought(grammar), Rigour::Strict))
             }
             (None, Form::Free) => reading.helped(model),
-            (None, _) if !reading.tools.is_empty() => {
-                let fault = "stands beside `tools`, which may be called instead; say `none` or \
-                             `required` in `tool_choice`";
-                return Err(Fault::field(field, fault));
-            }
             (None, form) => {
                 let grammar = form.compile(&model.grammars);
-                let grammar = grammar.map_err(|refused| fault(&refused, field))?;
+                let mut grammar = grammar.map_err(|refused| fault(&refused, field))?;
+                if let Some(calls) = reading.begun(model) {
+                    grammar = grammar.or(&calls);
+                }
                 Some((reading.thought(grammar), Rigour::Strict))
             }
         };
@@ -86,18 +89,22 @@ impl Reading {
         text.map(|text| model.grammars.calls(&text)).transpose()
     }
 
+    /// The grammar of calls that the model makes as it likes.
+    fn begun(&self, model: &Model) -> Option<Grammar> {
+        let grammar = self.calls(model, Choice::Begun).inspect_err(|refused| {
+            tracing::warn!(fault = %refused.message, "calls go without a grammar");
+        });
+        grammar.ok().flatten()
+    }
+
     /// What keeps the calls of a model in order that calls as it likes. Without it they are read
     /// all the same.
     fn helped(&self, model: &Model) -> Option<(Grammar, Rigour)> {
-        let grammar = self.calls(model, Choice::Begun);
-        let grammar = grammar.inspect_err(|refused| {
-            tracing::warn!(fault = %refused.message, "calls go without a grammar");
-        });
         let bare = self.tools.iter().filter_map(|tool| self.dialect.opener(tool));
         let bare: Vec<String> = bare.collect();
         let openers: Vec<&str> =
             [CALL].into_iter().chain(bare.iter().map(String::as_str)).collect();
-        let grammar = grammar.ok().flatten()?.triggered(&openers);
+        let grammar = self.begun(model)?.triggered(&openers);
         Some((self.thought(grammar), Rigour::Lenient))
     }
 

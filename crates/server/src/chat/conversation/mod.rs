@@ -8,13 +8,16 @@
 //! arguments as JSON text           an object, as templates walk through it
 //! ```
 
+pub mod roles;
+pub mod volatile;
+
 use std::sync::Arc;
 
 use qwire_text::Opening;
 use qwire_text::tools::Tool;
 use serde_json::{Map, Value, json};
 
-use super::parameters;
+use crate::chat::parameters;
 use crate::fault::Fault;
 use crate::fields::{Fields, text, wrong};
 
@@ -150,7 +153,8 @@ impl Conversation {
         Ok(())
     }
 
-    fn read_tools(&mut self, fields: &mut Fields) -> Result<(), Fault> {
+    /// Reads tools in OpenAI's shape.
+    pub fn read_tools(&mut self, fields: &mut Fields) -> Result<(), Fault> {
         let path = fields.path("tools");
         let tools = fields.list("tools")?.unwrap_or_default();
         if tools.len() > TOOLS {
@@ -187,7 +191,7 @@ impl Conversation {
 }
 
 /// The calls of an assistant's message.
-fn calls(fields: &mut Fields) -> Result<Option<Value>, Fault> {
+pub fn calls(fields: &mut Fields) -> Result<Option<Value>, Fault> {
     let path = fields.path("tool_calls");
     let Some(items) = fields.list("tool_calls")? else { return Ok(None) };
     let call = |(at, item): (usize, Value)| {
