@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::binary::qwire;
+use crate::binary::{qwire, qwire_with};
 
 const MOST_BYTES: u64 = 8_000_000;
 
@@ -20,6 +20,25 @@ fn the_card_names_the_file() {
     assert!(fs::read_to_string(asset("README.md")).unwrap().contains(hash), "the card has {hash}");
     assert!(fs::metadata(&model).unwrap().len() <= MOST_BYTES);
     assert_eq!(facts["runs"]["here"], true);
+}
+
+#[test]
+fn the_binary_has_the_same() {
+    let (given, own) = (qwire(&["inspect", &asset("qwire-box.gguf"), "--json"]).json(), {
+        let own = qwire(&["inspect", "--json"]);
+        assert!(own.stderr.is_empty(), "{}", own.stderr);
+        own.json()
+    });
+    for part in ["file", "model", "weights", "tokenizer", "template"] {
+        assert_eq!(own[part], given[part], "{part}");
+    }
+    assert!(own["sidecar"].is_null());
+    let ids = qwire_with(&["tokenize"], b"qwire serve");
+    assert_eq!(
+        ids.stdout,
+        qwire_with(&["tokenize", &asset("qwire-box.gguf")], b"qwire serve").stdout
+    );
+    assert!(ids.stderr.starts_with("qwire-box: "), "{}", ids.stderr);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod artefact;
 mod bench;
 mod binary;
+mod chat;
 mod files;
 mod hostile;
 mod inspect;
