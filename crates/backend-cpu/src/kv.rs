@@ -1,7 +1,33 @@
 //! Pages of keys and values on a CPU: [layer][kv head][page], so that a head's pages are one slice.
 
 use qwire_kernels::attention::{self, Element, F16, Head, PAGE};
-use qwire_model::{KvType, PageId, Shape};
+use qwire_model::{KvType, PageForm, PageId, Shape};
+
+/// A number as bytes, the lowest first.
+pub(crate) trait Bytes: Element {
+    fn read(from: &[Self], to: &mut [u8]);
+    fn write(to: &mut [Self], from: &[u8]);
+}
+
+impl Bytes for F16 {
+    fn read(from: &[Self], to: &mut [u8]) {
+        from.iter().zip(to.as_chunks_mut().0).for_each(|(x, to)| *to = x.to_le_bytes());
+    }
+
+    fn write(to: &mut [Self], from: &[u8]) {
+        to.iter_mut().zip(from.as_chunks().0).for_each(|(x, from)| *x = Self::from_le_bytes(*from));
+    }
+}
+
+impl Bytes for f32 {
+    fn read(from: &[Self], to: &mut [u8]) {
+        from.iter().zip(to.as_chunks_mut().0).for_each(|(x, to)| *to = x.to_le_bytes());
+    }
+
+    fn write(to: &mut [Self], from: &[u8]) {
+        to.iter_mut().zip(from.as_chunks().0).for_each(|(x, from)| *x = Self::from_le_bytes(*from));
+    }
+}
 
 /// The pool of one backend.
 pub(crate) enum Cache {
@@ -36,6 +62,23 @@ impl<E: Element> HeadCache<E> {
     }
 }
 
+impl<E: Bytes> HeadCache<E> {
+    /// Keys, then values of a page of `len` numbers each.
+    pub(crate) fn read_page(&self, page: PageId, len: usize, bytes: &mut [u8]) {
+        let (at, half) = (page.0 as usize * len, bytes.len() / 2);
+        let (keys, values) = bytes.split_at_mut(half);
+        E::read(&self.keys[at..at + len], keys);
+        E::read(&self.values[at..at + len], values);
+    }
+
+    pub(crate) fn write_page(&mut self, page: PageId, len: usize, bytes: &[u8]) {
+        let at = page.0 as usize * len;
+        let (keys, values) = bytes.split_at(bytes.len() / 2);
+        E::write(&mut self.keys[at..at + len], keys);
+        E::write(&mut self.values[at..at + len], values);
+    }
+}
+
 impl<E: Element> Layers<E> {
     fn new(shape: &Shape, pages: usize) -> Self {
         let len = pages * PAGE * shape.head_dim;
@@ -55,6 +98,16 @@ impl Cache {
             KvType::F16 => Self::F16(Layers::new(shape, pages)),
             KvType::F32 => Self::F32(Layers::new(shape, pages)),
         }
+    }
+
+    /// Head by head, layer by layer, as attention reads them.
+    pub(crate) fn page_form(&self, shape: &Shape) -> PageForm {
+        let kv = match self {
+            Self::F16(_) => KvType::F16,
+            Self::F32(_) => KvType::F32,
+        };
+        let layout = "layer, head: keys [tile, d, 16], values [slot, d]";
+        PageForm { bytes: shape.page_bytes(kv), layout, numbers: "definition" }
     }
 
     pub(crate) fn copy_page(&mut self, from: PageId, to: PageId, head_dim: usize) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use qwire_kernels::Isa;
 use qwire_kernels::activation;
-use qwire_kernels::attention::{self, Element, Queries};
+use qwire_kernels::attention::{self, PAGE, Queries};
 use qwire_kernels::exp::gate;
 use qwire_kernels::norm;
 use qwire_kernels::rope::{self, Rope};
@@ -15,14 +15,14 @@ use qwire_kernels::route::{blend, route};
 use qwire_kernels::tile::{ROWS, TOKENS};
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{
-    Backend, Batch, Halt, Layer, Limits, LoadError, PageId, Phase, Poison, Role, Shape, Tap,
-    Weights,
+    Backend, Batch, Halt, Layer, Limits, LoadError, PageForm, PageId, Phase, Poison, Role, Shape,
+    Tap, Weights,
 };
 
 use crate::activations::{Activations, Form};
 use crate::bench::{Bench, TILES};
 use crate::buffers::Buffers;
-use crate::kv::{Cache, HeadCache};
+use crate::kv::{Bytes, Cache, HeadCache, Layers};
 use crate::matrix::Matrix;
 use crate::pool::{Bounds, Pool};
 use crate::{Cpu, Reserved};
@@ -444,6 +444,27 @@ impl Backend for Cpu {
         cache.copy_page(from, to, head_dim);
     }
 
+    fn page_form(&self) -> PageForm {
+        let kept = self.kept();
+        kept.cache.page_form(&kept.shape)
+    }
+
+    fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {
+        let (floor, _, cache) = self.floor();
+        match cache {
+            Cache::F16(layers) => read_page(&floor, layers, page, bytes),
+            Cache::F32(layers) => read_page(&floor, layers, page, bytes),
+        }
+    }
+
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) {
+        let (floor, _, cache) = self.floor();
+        match cache {
+            Cache::F16(layers) => write_page(&floor, layers, page, bytes),
+            Cache::F32(layers) => write_page(&floor, layers, page, bytes),
+        }
+    }
+
     fn exchange(&mut self) {
         let (_, b, _) = self.floor();
         std::mem::swap(&mut b.x, &mut b.aside);
@@ -463,6 +484,24 @@ impl Backend for Cpu {
     }
 }
 
+/// Every head hands out its part of a page.
+fn read_page<E: Bytes>(floor: &Floor<'_>, layers: &Layers<E>, page: PageId, bytes: &mut [u8]) {
+    assert!(!floor.pool.halt().is_set(), "pages move between steps, all of them");
+    let heads: Vec<_> = layers.layers.iter().flatten().collect();
+    let (part, len) = (bytes.len() / heads.len(), PAGE * floor.shape.head_dim);
+    floor.lines(bytes, part, 2 * len, |_, i, bytes| heads[i].read_page(page, len, bytes));
+}
+
+/// Every head takes its part.
+fn write_page<E: Bytes>(floor: &Floor<'_>, layers: &mut Layers<E>, page: PageId, bytes: &[u8]) {
+    assert!(!floor.pool.halt().is_set(), "pages move between steps, all of them");
+    let mut heads: Vec<_> = layers.layers.iter_mut().flatten().collect();
+    let (part, len) = (bytes.len() / heads.len(), PAGE * floor.shape.head_dim);
+    floor.each(&mut heads, 2 * len, |_, i, head| {
+        head.write_page(page, len, &bytes[i * part..][..part]);
+    });
+}
+
 /// Tiles in runs that meet a panel together.
 fn together(tiles: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = tiles.end;
@@ -475,7 +514,7 @@ fn first_tiles(tiles: &[Range<usize>], bounds: &[usize]) -> Vec<usize> {
 }
 
 /// Stores every row's key and value, then attends.
-fn attend<E: Element>(
+fn attend<E: Bytes>(
     floor: &Floor<'_>,
     b: &mut Buffers,
     layer: &Layer<Cpu>,

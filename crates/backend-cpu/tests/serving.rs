@@ -1,19 +1,22 @@
 //! The same tokens and log-probabilities for a request, whatever else the engine does meanwhile:
-//! alone, among others, after a cache hit, after preemption, with any threads and chunks.
+//! alone, among others, after a cache hit, after preemption, with any threads and chunks, and with
+//! pages that an earlier engine left on the disk.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use qwire_backend_cpu::Cpu;
+use qwire_disk::{Disk, Identity, Terms};
 use qwire_engine::{
     Choice, Engine, Event, Report, Request, RequestId, Sampled, Sampling, Settings,
 };
 use qwire_gguf::File;
 use qwire_kernels::Isa;
 use qwire_model::synthetic::{self, Recipe};
-use qwire_model::{KvType, Limits, Loaded, TokenId};
+use qwire_model::{KvType, Limits, Loaded, PageForm, Runner, TokenId};
 
 /// At hidden 1024, and three layers to park between.
 fn model() -> Arc<File> {
@@ -36,15 +39,31 @@ struct Scene {
 
 impl Scene {
     fn new(file: &Arc<File>, threads: usize, pages: usize, settings: Settings) -> Self {
+        Self::of(file, (threads, pages, KvType::F16), settings, None)
+    }
+
+    fn of(
+        file: &Arc<File>,
+        (threads, pages, kv): (usize, usize, KvType),
+        settings: Settings,
+        cache: Option<&Cache>,
+    ) -> Self {
         let backend = Cpu::new(threads, Isa::detect()).expect("threads start");
-        let limits = |_: &_| Limits { rows: 128, outputs: 16, pages, kv: KvType::F16 };
+        let limits = |_: &_| Limits { rows: 128, outputs: 16, pages, kv };
         let runner = Loaded::load(file, backend, limits, &mut |_, _| {}).expect("it loads");
-        let engine = Engine::new(Box::new(runner), settings);
+        let form = runner.page_form();
+        let mut engine = Engine::new(Box::new(runner), settings);
+        if let Some(cache) = cache {
+            engine = engine.with_store(cache.open(form));
+        }
         Self { engine, told: BTreeMap::new(), open: 0, looks: 0 }
     }
 
     fn ask(&mut self, id: u64) {
-        let request = request(id);
+        self.submit(id, request(id));
+    }
+
+    fn submit(&mut self, id: u64, request: Request) {
         self.open += request.choices.len();
         self.engine.submit(RequestId(id), request, Duration::ZERO).expect("accepted");
     }
@@ -56,7 +75,7 @@ impl Scene {
             looks.set(looks.get() + 1);
             Duration::from_millis(looks.get())
         };
-        self.engine.turn(&clock, &mut |delivery| {
+        let worked = self.engine.turn(&clock, &mut |delivery| {
             let told = told.entry((delivery.request.0, delivery.choice)).or_default();
             match delivery.event {
                 Event::Prompt(part) => told.0.extend(part),
@@ -68,6 +87,15 @@ impl Scene {
         });
         self.open -= ended.get();
         self.looks = looks.get();
+        if !worked {
+            std::thread::sleep(Duration::from_micros(100)); // pages are being read
+        }
+    }
+
+    /// Everything computed is on the disk.
+    fn settle(&mut self) {
+        while self.engine.turn(&|| Duration::ZERO, &mut |_| {}) {}
+        self.engine.store().expect("there is one").settle(Duration::from_secs(60));
     }
 
     fn finish(&mut self) -> BTreeMap<(u64, usize), Told> {
@@ -76,6 +104,31 @@ impl Scene {
         }
         self.engine.scheduler().audit().expect("pages are conserved");
         std::mem::take(&mut self.told)
+    }
+}
+
+/// A folder of pages that is gone after the test.
+struct Cache(PathBuf);
+
+impl Cache {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("qwire-pages-{name}-{}", std::process::id())))
+    }
+
+    fn open(&self, form: PageForm) -> Arc<Disk> {
+        let (folder, page_bytes) = (self.0.clone(), form.bytes);
+        let terms = Terms { folder, limit_bytes: 1 << 30, reserve_bytes: 0, page_bytes };
+        let disk = Disk::new(terms);
+        let size = form.bytes.to_le_bytes();
+        let identity = Identity::of(&[("layout", form.layout.as_bytes()), ("bytes", &size)]);
+        disk.open(identity, 0.1).expect("it opens");
+        Arc::new(disk)
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -159,5 +212,58 @@ fn company_cache_and_preemption_change_nothing() {
         let counters = scene.engine.scheduler().stats().counters;
         assert!(counters.cached_tokens > 500, "{what}: {}", counters.cached_tokens);
         assert_eq!(counters.preempted > 0, pages == 12, "{what}");
+    }
+    let cache = Cache::new("company");
+    for (threads, pages) in [(2, 12), (1, 64), (3, 12)] {
+        let mut scene = Scene::of(&file, (threads, pages, KvType::F16), small, Some(&cache));
+        all.clone().for_each(|id| scene.ask(id));
+        assert_eq!(scene.finish(), alone, "with a disk, {threads} threads, {pages} pages");
+        let restored = scene.engine.scheduler().stats().counters.restored_tokens;
+        assert!(pages == 12 || restored > 500, "{restored} tokens from the disk");
+        scene.settle();
+    }
+}
+
+/// A prompt of so many tokens, and a long answer.
+fn long(tokens: usize, more: &[TokenId]) -> Request {
+    let prompt = (0..tokens as u32).map(|at| TokenId((at * at * 17 + at * 3 + at / 64) % 4000));
+    Request {
+        prompt: prompt.chain(more.iter().copied()).collect(),
+        choices: vec![Choice::plain(Sampling { temperature: 0.8, seed: 9, ..Sampling::default() })],
+        max_tokens: 40,
+        logprobs: Some(3),
+        ..Request::default()
+    }
+}
+
+#[test]
+fn what_the_disk_gives_is_what_was_computed() {
+    let (file, settings) = (model(), Settings::default());
+    for kv in [KvType::F16, KvType::F32] {
+        let cache = Cache::new(kv.name());
+        let mut first = Scene::of(&file, (2, 64, kv), settings, Some(&cache));
+        first.submit(0, long(700, &[]));
+        let told = first.finish().remove(&(0, 0)).expect("it was answered");
+        let answer: Vec<TokenId> = told.1.iter().map(|sampled| sampled.token).collect();
+        first.settle();
+        drop(first);
+        // The same again, a turn later, and prompts that end around the end of a page.
+        let next: Vec<TokenId> = [&answer[..], &[TokenId(5); 30]].concat();
+        let cases = [(700, &[][..]), (700, &next)].into_iter();
+        let cases =
+            cases.chain([511, 512, 513, 575, 576, 577, 640, 64, 65].map(|len| (len, &[][..])));
+        for (i, (len, more)) in cases.enumerate() {
+            let mut cold = Scene::of(&file, (2, 64, kv), settings, None);
+            cold.submit(0, long(len, more));
+            let mut again = Scene::of(&file, (1 + i % 3, 64, kv), settings, Some(&cache));
+            again.submit(0, long(len, more));
+            let what = format!("{} {len} tokens and {}", kv.name(), more.len());
+            assert_eq!(again.finish(), cold.finish(), "{what}");
+            let counters = again.engine.scheduler().stats().counters;
+            // The last token of an answer is not computed, nor is that of a prompt ever found.
+            let there = if more.is_empty() { len - 1 } else { len + answer.len() - 1 };
+            let expected = (there / 64 * 64) as u64;
+            assert_eq!((counters.cached_tokens, counters.restored_tokens), (expected, expected));
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! QWIRE_OPTION    default of any option of `qwire serve`
 //! XDG_CACHE_HOME  where to keep what can be made again; else HOME/.cache
 //! XDG_STATE_HOME  where the lines of a chat are kept; else HOME/.local/state
+//! PATH            where `qwire launch` looks for an agent
 //! NO_COLOR        no colour on stderr when set to anything, as does TERM=dumb
 //! ```
 //! A flag wins over a variable.
@@ -29,6 +30,8 @@ pub struct Environment {
     pub history: Option<PathBuf>,
     /// Whether messages may be coloured on a terminal.
     pub colour: bool,
+    /// The folders of programs.
+    pub programs: Vec<PathBuf>,
     /// Every variable whose name begins with QWIRE_.
     pub own: HashMap<String, String>,
 }
@@ -61,6 +64,7 @@ impl Environment {
                 .or_else(|| home.as_ref().map(|home| home.join(".local/state"))),
             cache: cache.or_else(|| home.map(|home| home.join(".cache"))),
             colour: set("NO_COLOR").is_none() && !dumb,
+            programs: set("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default(),
             own: variables.into_iter().filter(|(name, _)| name.starts_with("QWIRE_")).collect(),
         })
     }

@@ -45,6 +45,7 @@ Examples:
   qwire run model.gguf \"Explain this:\" -f main.rs       ask about a file
   git diff | qwire run model.gguf --system \"Review it\"  read the prompt from a pipe
   qwire serve model.gguf                                answer clients of OpenAI's API
+  qwire launch claude-code --model model.gguf           a coding agent, and a server for it
   qwire inspect model.gguf                              what is in the file, does it fit here
   qwire bench model.gguf                                how quick is it
   qwire pack model.gguf                                 spare the loading from now on

@@ -19,11 +19,11 @@ pub mod service;
 pub mod stats;
 pub mod toy;
 pub mod tree;
-pub mod watch;
 
 pub use constraint::{Allowed, Constraint, Mask};
-pub use engine::Engine;
+pub use engine::{Engine, Watch};
 pub use event::{Delivery, Event, Fault, Finish, Sampled, Usage};
+pub use pages::store::{Arrival, Bell, Fetch, Holding, Key, Named, Store};
 pub use pages::{Pages, Table};
 pub use qwire_model::TokenId;
 pub use request::{
@@ -34,4 +34,3 @@ pub use scheduler::{Plan, Scheduler};
 pub use service::{Answer, Handle, Health, Service, Sink};
 pub use stats::{Counters, Histogram, Progress, Stats};
 pub use tree::{Cached, Explanation, Listing, Miss};
-pub use watch::Watch;

@@ -15,17 +15,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use qwire_model::Runner;
-
-use crate::engine::Engine;
+use crate::engine::{Engine, Watch};
 use crate::event::{Delivery, Event, Fault};
-use crate::request::{Bounds, Door, Refusal, Request, RequestId, Settings};
+use crate::pages::store::Store;
+use crate::request::{Bounds, Door, Refusal, Request, RequestId};
 use crate::scheduler::{Scheduler, guarded};
 use crate::stats::Stats;
-use crate::watch::Watch;
 
 /// Two panics of the runner within this time are not an accident.
 const ACCIDENT: Duration = Duration::from_mins(1);
+
+/// Between two looks at those who wait for a store.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// What is to be kept is on the disk by then, or it is lost.
+const LAST_PAGES: Duration = Duration::from_secs(1);
 
 /// Takes (choice, event); false cancels the request.
 pub type Sink = Box<dyn FnMut(usize, Event) -> bool + Send>;
@@ -45,6 +49,7 @@ pub struct Service {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     door: Arc<Door>,
+    store: Option<Arc<dyn Store>>,
     ids: AtomicU64,
 }
 
@@ -76,6 +81,8 @@ struct Shared {
 #[derive(Default)]
 struct Inbox {
     orders: Vec<Order>,
+    /// A store has rung.
+    rung: bool,
     /// When the service ends, whatever is left.
     end: Option<Duration>,
     over: bool,
@@ -92,8 +99,7 @@ enum Order {
 
 impl Service {
     /// Starts the thread.
-    pub fn start(runner: Box<dyn Runner>, settings: Settings) -> std::io::Result<Self> {
-        let engine = Engine::new(runner, settings);
+    pub fn start(engine: Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             epoch: Instant::now(),
             inbox: Mutex::default(),
@@ -103,10 +109,25 @@ impl Service {
             watch: engine.watch(),
         });
         let door = engine.scheduler().door();
-        let desk = Desk { shared: shared.clone(), sinks: HashMap::new(), crash: None };
+        let store = engine.store().cloned();
+        if let Some(store) = &store {
+            // The store outlives the service, and knows of it as long as it is there.
+            let shared = Arc::downgrade(&shared);
+            store.attach(Box::new(move || {
+                if let Some(shared) = shared.upgrade() {
+                    shared.ring();
+                }
+            }));
+        }
+        let desk = Desk { shared: shared.clone(), sinks: HashMap::new(), crash: None, idle: true };
         let thread = std::thread::Builder::new().name("qwire-engine".into());
         let thread = thread.spawn(move || desk.serve(engine))?;
-        Ok(Self { shared, thread: Some(thread), door, ids: AtomicU64::new(0) })
+        Ok(Self { shared, thread: Some(thread), door, store, ids: AtomicU64::new(0) })
+    }
+
+    /// Where pages are kept beyond memory.
+    pub fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.store.as_ref()
     }
 
     /// What requests are accepted.
@@ -212,6 +233,11 @@ impl Shared {
         self.glance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn ring(&self) {
+        self.inbox().rung = true;
+        self.wake.notify_all();
+    }
+
     fn order(&self, order: Order) {
         let mut inbox = self.inbox();
         if inbox.over {
@@ -232,6 +258,8 @@ struct Desk {
     sinks: HashMap<RequestId, Line>,
     /// When the runner panicked last.
     crash: Option<Duration>,
+    /// Whether the last turn had nothing to do.
+    idle: bool,
 }
 
 /// Where a request's events go.
@@ -257,6 +285,9 @@ impl Desk {
                 tell(&mut line.sink, choice, Event::Failed(fault.clone()));
             }
         }
+        if let Some(store) = engine.store().filter(|_| fault == Fault::Shutdown) {
+            store.settle(LAST_PAGES);
+        }
         let mut inbox = self.shared.inbox();
         inbox.end = Some(Duration::ZERO);
         inbox.over = true;
@@ -277,16 +308,26 @@ impl Desk {
     fn take_orders(&mut self, engine: &mut Engine) -> bool {
         let shared = self.shared.clone();
         let mut inbox = shared.inbox();
-        while engine.scheduler().is_idle() && inbox.orders.is_empty() && inbox.end.is_none() {
+        while self.idle && inbox.orders.is_empty() && !inbox.rung {
+            if !engine.scheduler().is_idle() {
+                let waited = shared.wake.wait_timeout(inbox, GLANCE);
+                inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
+                break;
+            }
+            if inbox.end.is_some() {
+                break;
+            }
             inbox = shared.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
         }
+        inbox.rung = false;
         let orders = std::mem::take(&mut inbox.orders);
         let end = inbox.end;
         drop(inbox);
         orders.into_iter().for_each(|order| self.follow(engine, order));
         self.hand_out(engine);
         let now = self.shared.epoch.elapsed();
-        let over = end.is_some_and(|end| engine.scheduler().is_idle() || now >= end);
+        // Once nobody is served any more there may be pages to keep, which takes a few turns.
+        let over = end.is_some_and(|end| self.idle && engine.scheduler().is_idle() || now >= end);
         !over
     }
 
@@ -316,9 +357,10 @@ impl Desk {
         let (shared, sinks) = (self.shared.clone(), &mut self.sinks);
         let crashes = engine.scheduler().crashes();
         let mut left = Vec::new();
-        engine.turn(&|| shared.epoch.elapsed(), &mut |delivery| {
+        let worked = engine.turn(&|| shared.epoch.elapsed(), &mut |delivery| {
             left.extend(deliver(sinks, delivery));
         });
+        self.idle = !worked;
         let now = shared.epoch.elapsed();
         left.into_iter().for_each(|id| engine.cancel(id, now));
         self.hand_out(engine);

@@ -86,6 +86,10 @@ pub struct Counters {
     pub handed_over: u64,
     /// Cached pages that made room.
     pub evicted: u64,
+    /// Tokens of prompts whose pages came from a store.
+    pub restored_tokens: u64,
+    /// Pages that made room before a store had them.
+    pub unkept: u64,
     /// From arrival to the start.
     pub queue: Histogram,
     /// From arrival to the first token.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use qwire_model::{Batch, Halt, KvType, Limits, PageId, Poison, Runner};
+use qwire_model::{Batch, Halt, KvType, Limits, PageForm, PageId, Poison, Runner};
 
 use crate::pages::PAGE;
 
@@ -40,6 +40,8 @@ pub struct Toy {
     pub cost: (Duration, Duration),
     /// What the logits of a row take.
     pub head: Duration,
+    /// What it takes to read or to write a page.
+    pub page: Duration,
     /// Where that time passes.
     pub clock: Clock,
     /// While it is set the toy stores nonsense.
@@ -59,6 +61,7 @@ impl Toy {
             limits: Limits { rows, outputs, pages, kv: KvType::F32 },
             cost: (Duration::ZERO, Duration::ZERO),
             head: Duration::ZERO,
+            page: Duration::ZERO,
             clock: Clock::default(),
             halt: Halt::default(),
             slots: vec![vec![0; pages * PAGE]; layers],
@@ -164,6 +167,25 @@ impl Runner for Toy {
     fn copy_page(&mut self, from: PageId, to: PageId) {
         let (from, to) = (from.0 as usize * PAGE, to.0 as usize * PAGE);
         self.slots.iter_mut().for_each(|slots| slots.copy_within(from..from + PAGE, to));
+    }
+
+    fn page_form(&self) -> PageForm {
+        let bytes = self.slots.len() * PAGE * size_of::<u64>();
+        PageForm { bytes, layout: "layer, slot", numbers: "toy" }
+    }
+
+    fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {
+        self.clock.pass(self.page);
+        let at = page.0 as usize * PAGE;
+        let slots = self.slots.iter().flat_map(|slots| &slots[at..at + PAGE]);
+        slots.zip(bytes.as_chunks_mut().0).for_each(|(x, bytes)| *bytes = x.to_le_bytes());
+    }
+
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) {
+        self.clock.pass(self.page);
+        let at = page.0 as usize * PAGE;
+        let slots = self.slots.iter_mut().flat_map(|slots| &mut slots[at..at + PAGE]);
+        slots.zip(bytes.as_chunks().0).for_each(|(x, bytes)| *x = u64::from_le_bytes(*bytes));
     }
 }
 

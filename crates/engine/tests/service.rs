@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use qwire_engine::toy::Toy;
 use qwire_engine::{
-    Answer, Choice, Event, Fault, Finish, Health, Miss, Refusal, Request, Salt, Sampling, Service,
-    Settings, TokenId,
+    Answer, Choice, Engine, Event, Fault, Finish, Health, Miss, Refusal, Request, Salt, Sampling,
+    Service, Settings, TokenId,
 };
-use qwire_model::{Batch, Limits, PageId, Poison, Runner};
+use qwire_model::{Batch, Limits, PageForm, PageId, Poison, Runner};
 
 const VOCAB: usize = 50;
 
@@ -61,13 +61,25 @@ impl Runner for Slow {
     fn copy_page(&mut self, from: PageId, to: PageId) {
         self.toy.copy_page(from, to);
     }
+
+    fn page_form(&self) -> PageForm {
+        self.toy.page_form()
+    }
+
+    fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {
+        self.toy.read_page(page, bytes);
+    }
+
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) {
+        self.toy.write_page(page, bytes);
+    }
 }
 
 fn service(pause_us: u64, waiting: usize) -> Service {
     let pause = Duration::from_micros(pause_us);
     let runner = Slow { toy: Toy::new(VOCAB, 4, (64, 8, 64)), pause };
     let settings = Settings { waiting, ..Settings::default() };
-    Service::start(Box::new(runner), settings).expect("a thread starts")
+    Service::start(Engine::new(Box::new(runner), settings)).expect("a thread starts")
 }
 
 fn request(seed: u32, len: u32, max_tokens: usize) -> Request {
@@ -196,7 +208,7 @@ fn what_is_accepted_is_never_refused_later_and_refusals_are_counted() {
     // Too few pages for two answers, so that some go back to the queue during a turn.
     let runner = Slow { toy: Toy::new(VOCAB, 2, (64, 8, 5)), pause: Duration::from_micros(300) };
     let settings = Settings { waiting: 1, ..Settings::default() };
-    let service = Service::start(Box::new(runner), settings).expect("a thread starts");
+    let service = Service::start(Engine::new(Box::new(runner), settings)).expect("a thread starts");
     let (mut kept, mut refused) = (Vec::new(), 0);
     for seed in 0..4000 {
         let asked = Request { ends: vec![FATAL], ..request(seed % 40, 60, 120) };

@@ -67,6 +67,17 @@ pub struct Limits {
     pub kv: KvType,
 }
 
+/// What the bytes of a page are, for whoever keeps them beyond the device and beyond this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageForm {
+    /// Their number, of all layers together.
+    pub bytes: usize,
+    /// The order in which they lie; a change of any byte changes it.
+    pub layout: &'static str,
+    /// Whose numbers they are: backends of one name compute the same bits.
+    pub numbers: &'static str,
+}
+
 /// Rows of logits computed at once.
 pub const LOGIT_ROWS: usize = 64;
 
@@ -182,6 +193,12 @@ pub trait Backend: Sized + Send {
     fn hidden(&self, outputs: Range<usize>) -> Vec<f32>;
     /// Copies a page of every layer.
     fn copy_page(&mut self, from: PageId, to: PageId);
+    /// What [`Backend::read_page`] gives and [`Backend::write_page`] takes.
+    fn page_form(&self) -> PageForm;
+    /// Hands out a page of every layer, between two steps.
+    fn read_page(&mut self, page: PageId, bytes: &mut [u8]);
+    /// Puts such bytes into a page: then it holds what the page held that they were read from.
+    fn write_page(&mut self, page: PageId, bytes: &[u8]);
     /// Exchanges the residual stream with one that is kept aside. It is all that lives between two
     /// layers, so a batch is parked by an exchange after one layer and another before the next.
     fn exchange(&mut self);

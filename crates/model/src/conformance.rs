@@ -64,6 +64,8 @@ pub fn run<B: Backend>(
     for batch in batches(pair.ours.model.vocab) {
         pair.step(&batch)?;
     }
+    pages_move(&mut pair.ours.backend)?;
+    pages_move(&mut pair.truth.backend)?;
     Ok(pair.measured)
 }
 
@@ -97,6 +99,24 @@ fn batches(vocab: usize) -> Vec<Batch> {
         batch.outputs.dedup();
     }
     batches
+}
+
+/// What is read of a page and written to another is there, all of it, and nowhere else.
+fn pages_move<B: Backend>(backend: &mut B) -> Result<(), String> {
+    let len = backend.page_form().bytes;
+    let read = |backend: &mut B, page| {
+        let mut bytes = vec![0; len];
+        backend.read_page(PageId(page), &mut bytes);
+        bytes
+    };
+    let [full, beside] = [0, 10].map(|page| read(backend, page));
+    backend.write_page(PageId(11), &full);
+    let found = [0, 10, 11].map(|page| read(backend, page));
+    let whole = full.iter().filter(|byte| **byte != 0).count() > len / 2;
+    if whole && found == [full.clone(), beside, full] {
+        return Ok(());
+    }
+    Err(format!("a page of {len} bytes that was read and written elsewhere is another"))
 }
 
 struct Side<B: Backend> {

@@ -19,7 +19,7 @@ pub mod shape;
 pub mod synthetic;
 pub mod weights;
 
-pub use backend::{Backend, KvType, Limits, Phase, Poison, Role, Tap};
+pub use backend::{Backend, KvType, Limits, PageForm, Phase, Poison, Role, Tap};
 pub use batch::{Batch, PageId, Span, TokenId};
 pub use forward::forward;
 pub use halt::Halt;

@@ -16,7 +16,7 @@ use std::ops::Range;
 use qwire_kernels::attention::PAGE;
 use qwire_kernels::rope::Rope;
 
-use crate::backend::{Backend, LOGIT_ROWS, Limits, Phase, Poison, Role, Tap};
+use crate::backend::{Backend, LOGIT_ROWS, Limits, PageForm, Phase, Poison, Role, Tap};
 use crate::batch::{Batch, PageId};
 use crate::model::{Layer, Projection};
 use crate::shape::Shape;
@@ -338,6 +338,30 @@ impl Backend for Reference {
         let (from, to) = (from.0 as usize * len, to.0 as usize * len);
         for slots in self.keys.iter_mut().chain(&mut self.values) {
             slots.copy_within(from..from + len, to);
+        }
+    }
+
+    fn page_form(&self) -> PageForm {
+        let len = PAGE * self.shape().kv_dim();
+        let bytes = (self.keys.len() + self.values.len()) * len * size_of::<f64>();
+        PageForm { bytes, layout: "f64: keys by layer, values by layer", numbers: "reference" }
+    }
+
+    fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {
+        let len = PAGE * self.shape().kv_dim();
+        let slots = self.keys.iter().chain(&self.values);
+        let slots = slots.flat_map(|slots| &slots[page.0 as usize * len..][..len]);
+        for (x, bytes) in slots.zip(bytes.as_chunks_mut().0) {
+            *bytes = x.to_le_bytes();
+        }
+    }
+
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) {
+        let len = PAGE * self.shape().kv_dim();
+        let slots = self.keys.iter_mut().chain(&mut self.values);
+        let slots = slots.flat_map(|slots| &mut slots[page.0 as usize * len..][..len]);
+        for (x, bytes) in slots.zip(bytes.as_chunks().0) {
+            *x = f64::from_le_bytes(*bytes);
         }
     }
 

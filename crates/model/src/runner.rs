@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use qwire_gguf::File;
 
-use crate::backend::{Backend, Limits, Poison};
+use crate::backend::{Backend, Limits, PageForm, Poison};
 use crate::batch::{Batch, PageId};
 use crate::forward::forward;
 use crate::halt::Halt;
@@ -45,6 +45,12 @@ pub trait Runner: Send {
     fn hidden(&self, outputs: Range<usize>) -> Vec<f32>;
     /// Copies a page.
     fn copy_page(&mut self, from: PageId, to: PageId);
+    /// What the bytes of a page are.
+    fn page_form(&self) -> PageForm;
+    /// Hands out a page, between two steps.
+    fn read_page(&mut self, page: PageId, bytes: &mut [u8]);
+    /// Puts such bytes into a page.
+    fn write_page(&mut self, page: PageId, bytes: &[u8]);
 }
 
 /// A model loaded on a backend.
@@ -144,5 +150,17 @@ impl<B: Backend> Runner for Loaded<B> {
 
     fn copy_page(&mut self, from: PageId, to: PageId) {
         self.backend.copy_page(from, to);
+    }
+
+    fn page_form(&self) -> PageForm {
+        self.backend.page_form()
+    }
+
+    fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {
+        self.backend.read_page(page, bytes);
+    }
+
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) {
+        self.backend.write_page(page, bytes);
     }
 }

@@ -1,5 +1,6 @@
 //! App: what every endpoint sees: the model, once it is loaded, and the settings.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,6 +9,7 @@ use qwire_engine::{Health, Sampling, Service};
 use qwire_text::tools::Dialect;
 use qwire_text::{ChatTemplate, Grammars, Vocabulary};
 
+use crate::admin::recorder::Recorder;
 use crate::admin::sums::Sums;
 use crate::fault::Fault;
 use crate::fields::Fields;
@@ -21,6 +23,8 @@ pub struct App {
     pub tally: Tally,
     /// Responses that may be asked for again.
     pub kept: Kept,
+    /// Keeps capsules of requests, where somebody wants them.
+    pub recorder: OnceLock<Recorder>,
     model: OnceLock<Model>,
     draining: AtomicBool,
 }
@@ -163,6 +167,12 @@ pub struct Facts {
     pub device: String,
     /// Changes with the model and with the definition of its numbers.
     pub fingerprint: String,
+    /// Tells its file from every other, wherever it lies.
+    pub identity: String,
+    /// The version of the definition of its numbers.
+    pub numbers: u32,
+    /// Where it was loaded from.
+    pub path: PathBuf,
     /// Seconds since 1970 when it was loaded.
     pub created: u64,
     /// The program's version.
@@ -174,7 +184,7 @@ impl App {
     pub fn new(settings: Settings) -> Arc<Self> {
         let (tally, kept) = (Tally::default(), Kept::default());
         let (model, draining) = (OnceLock::new(), AtomicBool::new(false));
-        Arc::new(Self { settings, tally, kept, model, draining })
+        Arc::new(Self { settings, tally, kept, recorder: OnceLock::new(), model, draining })
     }
 
     /// Where in its life the server is.

@@ -110,11 +110,16 @@ impl Fault {
             Wire::OpenAi => json!({
                 "error": { "message": message, "type": kind, "param": param, "code": code }
             }),
-            Wire::Anthropic => json!({
-                "type": "error",
-                "error": { "type": kind, "message": message },
-                "request_id": request_id,
-            }),
+            Wire::Anthropic => {
+                // By these words clients know that the conversation has to become shorter.
+                let long = *code == Some("context_length_exceeded");
+                let long = if long { "prompt is too long: " } else { "" };
+                json!({
+                    "type": "error",
+                    "error": { "type": kind, "message": format!("{long}{message}") },
+                    "request_id": request_id,
+                })
+            }
             Wire::Ollama => json!({ "error": message }),
         }
     }

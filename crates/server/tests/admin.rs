@@ -157,8 +157,8 @@ fn the_cache_says_what_it_holds_and_why_a_prompt_misses() {
     assert_eq!((&known["reason"], &known["cached_tokens"]), (&json!("none"), &json!(271)));
     let other = format!("{}HERE{}", &text[..100], &text[104..]);
     let expected = json!({
-        "object": "cache.explanation", "tokens": 272, "cached_tokens": 100, "reason": "diverged",
-        "position": 100, "before": &text[84..100], "asked": &other[100..116],
+        "object": "cache.explanation", "tokens": 272, "cached_tokens": 100, "disk_tokens": null,
+        "reason": "diverged", "position": 100, "before": &text[84..100], "asked": &other[100..116],
         "cached": &text[100..116],
     });
     assert_eq!(explain(&json!(other)), expected);
@@ -173,7 +173,9 @@ fn the_cache_says_what_it_holds_and_why_a_prompt_misses() {
     let prefix = &listing["prefixes"][0];
     assert_eq!((&prefix["tokens"], &prefix["running"]), (&json!(272), &json!(false)));
 
-    let reset = json!({ "object": "cache.reset", "pages": 5 });
+    assert_eq!((&listing["disk"], &listing["restored_tokens"]), (&Value::Null, &json!(0)));
+
+    let reset = json!({ "object": "cache.reset", "pages": 5, "disk_pages": null });
     let answer = client::send(&app, "POST /reset_prefix_cache", &[], String::new());
     assert_eq!(answer.ok(), reset);
     assert_eq!(get(&app, "/v1/cache").ok()["pages"]["free"], 512);

@@ -25,7 +25,7 @@ export async function serve(...flags) {
     execFileSync(binary, ["synth", "tiny-moe", "-o", model, "--quiet"]);
   }
   const port = await freePort();
-  const place = ["--port", port, "--name", "tiny", "--pack", "never"];
+  const place = ["--port", port, "--name", "tiny", "--pack", "never", "--disk-cache", "off"];
   const child = spawn(binary, ["serve", model, ...place, ...flags], { stdio: "ignore" });
   const url = `http://127.0.0.1:${port}`;
   const ready = () => fetch(`${url}/readyz`).then((answer) => answer.ok, () => false);

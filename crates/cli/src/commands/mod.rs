@@ -1,14 +1,13 @@
 //! Commands: one file each, and what all of them do first.
 
+mod agents;
 mod bench;
+mod files;
 mod inspect;
 mod loading;
 mod logits;
-mod pack;
-mod quantize;
 mod reading;
 mod serve;
-mod synth;
 mod talk;
 mod tokenize;
 
@@ -28,10 +27,13 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
-    Synth(synth::SynthArgs),
+    Synth(files::synth::SynthArgs),
     Bench(bench::BenchArgs),
-    Pack(pack::PackArgs),
-    Quantize(quantize::QuantizeArgs),
+    Pack(files::pack::PackArgs),
+    Quantize(files::quantize::QuantizeArgs),
+    Replay(serve::replay::ReplayArgs),
+    Doctor(agents::doctor::DoctorArgs),
+    Launch(agents::launch::LaunchArgs),
 }
 
 impl Command {
@@ -44,10 +46,13 @@ impl Command {
             Self::Inspect(args) => inspect::inspect(&args, environment),
             Self::Tokenize(args) => tokenize::tokenize(&args),
             Self::Logits(args) => logits::logits(&args, environment),
-            Self::Synth(args) => synth::synth(&args),
+            Self::Synth(args) => files::synth::synth(&args),
             Self::Bench(args) => bench::bench(&args, environment),
-            Self::Pack(args) => pack::pack(&args, environment),
-            Self::Quantize(args) => quantize::quantize(&args, environment),
+            Self::Pack(args) => files::pack::pack(&args, environment),
+            Self::Quantize(args) => files::quantize::quantize(&args, environment),
+            Self::Replay(args) => serve::replay::replay(&args, environment),
+            Self::Doctor(args) => agents::doctor::doctor(&args, environment),
+            Self::Launch(args) => agents::launch::launch(&args, environment),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line as its users meet it: the real binary, real files, pipes and signals.
 
+mod agents;
 mod artefact;
 mod bench;
 mod binary;
@@ -12,6 +13,7 @@ mod logits;
 mod model;
 mod pack;
 mod quantize;
+mod replay;
 mod run;
 mod serve;
 mod synth;

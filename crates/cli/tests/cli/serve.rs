@@ -17,15 +17,20 @@ use crate::model::{Copy, Folder, tiny_moe};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server under test.
-struct Server {
-    child: Child,
+pub struct Server {
+    pub child: Child,
     lines: Receiver<String>,
     said: String,
 }
 
 impl Server {
     fn start(args: &[&str]) -> Self {
-        let base = ["serve", tiny_moe(), "--port", "0", "--ctx", "256", "--memory", "512M"];
+        Self::of(tiny_moe(), &[&["--ctx", "256"], args].concat())
+    }
+
+    /// One of this model.
+    pub fn of(model: &str, args: &[&str]) -> Self {
+        let base = ["serve", model, "--port", "0", "--memory", "512M"];
         let mut child = command(&[&base, args].concat()).spawn().expect("the binary starts");
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let (sender, lines) = mpsc::channel();
@@ -37,7 +42,7 @@ impl Server {
 
     /// Waits for a line with this word.
     #[track_caller]
-    fn says(&mut self, word: &str) -> String {
+    pub fn says(&mut self, word: &str) -> String {
         loop {
             let line = self.lines.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|_| panic!("no {word:?} in {}", self.said));
@@ -49,7 +54,7 @@ impl Server {
     }
 
     /// Where it listens.
-    fn address(&mut self) -> String {
+    pub fn address(&mut self) -> String {
         let line = self.says("listening");
         let (_, rest) = line.split_once("http://").expect("an address");
         rest.split(|c: char| c == ',' || c == '"' || c.is_whitespace()).next().unwrap().into()
@@ -96,7 +101,7 @@ fn requests_are_answered_before_the_model_is_there_and_after() {
     let (code, said) = server.ends();
     assert_eq!(code, Some(0), "{said}");
     for words in
-        ["context  256 of the model's 4,096 tokens", "reads ", "OPENAI_BASE_URL=http://127"]
+        ["context  256 of the model's 4,096 tokens", "OPENAI_BASE_URL=http://127", "qwire launch"]
     {
         assert!(said.contains(words), "{words:?} is not in {said}");
     }
@@ -263,4 +268,27 @@ fn a_fault_names_its_layer() {
     let outcome = finish(command(&["serve", "m"]).env("QWIRE_KV_TYPE", "q8").spawn().unwrap());
     outcome.fails(2, &["QWIRE_KV_TYPE: invalid value 'q8'"]);
     qwire(&["serve", "--config", "nowhere.toml"]).fails(1, &["nowhere.toml"]);
+}
+
+#[test]
+fn the_disk_cache_is_where_and_as_large_as_somebody_says() {
+    let folder = Folder::new("disk-cache");
+    let at = folder.path("pages");
+    let mut server = Server::start(&["--disk-cache", "100M", "--disk-cache-dir", &at]);
+    server.says("curl ");
+    kill(&server.child, "-TERM");
+    let (code, said) = server.ends();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("up to 105 MB of prefixes in {at}")), "{said}");
+    assert!(std::path::Path::new(&at).join("ledger").exists());
+    for (args, words) in [
+        (&["--disk-cache", "off"][..], "disk-cache = \"off\""),
+        (&["--disk-cache=3GB"], "disk-cache = \"3GB\""),
+        (&[], "# disk-cache-dir ="),
+    ] {
+        let printed = qwire(&[&["serve", "--print-config"], args].concat());
+        assert!(printed.text().contains(words), "{printed:?}");
+    }
+    let fault = ["512M or 2G", "or off"];
+    qwire(&["serve", "x.gguf", "--disk-cache", "much"]).fails(2, &fault);
 }

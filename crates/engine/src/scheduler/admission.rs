@@ -52,7 +52,7 @@ impl Scheduler {
         let leads = |sequence: &&Sequence| {
             // Rows of a parked chunk count as computed, and are not there yet.
             let parked = self.parked.as_ref().is_some_and(|parked| parked.owner == sequence.key);
-            let ahead = parked || sequence.remaining() > 1;
+            let ahead = parked || sequence.restoring.is_some() || sequence.remaining() > 1;
             let salt = sequence.ask.salt == follower.ask.salt;
             ahead && salt && common(&sequence.history, reusable) >= worth
         };
@@ -72,6 +72,7 @@ impl Scheduler {
     /// Starts one sequence, at the cost of those behind it; false if there is no room even so.
     fn seat(&mut self, key: Key, now: Duration) -> bool {
         let mut sequence = self.waiting.remove(&key).expect("it waits");
+        sequence.kept = 0;
         sequence.table =
             self.tree.fork(&mut self.pages, sequence.ask.salt, sequence.reusable(), now);
         let Some(victims) = self.victims(&sequence) else {
@@ -86,19 +87,23 @@ impl Scheduler {
         }
         self.door.leave(1);
         let cached_tokens = sequence.table.len();
-        self.start(sequence, cached_tokens, now);
+        self.wish(&mut sequence, now);
+        self.running.insert(key, sequence);
+        if self.running[&key].restoring.is_none() {
+            self.start(key, cached_tokens, now);
+        }
         true
     }
 
-    /// Takes a sequence that has its table among those that run.
-    pub(super) fn start(&mut self, mut sequence: Sequence, cached_tokens: usize, now: Duration) {
+    /// A sequence that runs has all of its prompt that need not be computed.
+    pub(super) fn start(&mut self, key: Key, cached_tokens: usize, now: Duration) {
+        let sequence = self.running.get_mut(&key).expect("it runs");
         if sequence.cached.is_none() {
             sequence.cached = Some(cached_tokens);
             self.counters.started(sequence.ask.prompt, cached_tokens);
             self.counters.queue.add(now.saturating_sub(sequence.ask.arrived));
-            self.deliver(&sequence, Event::Started { cached_tokens });
+            self.outbox.push(sequence.event(Event::Started { cached_tokens }));
         }
-        self.running.insert(sequence.key, sequence);
     }
 
     /// How many of those behind a sequence must go, the last first, for it to have a place and

@@ -16,6 +16,7 @@ mod plan;
 mod repetition;
 mod room;
 mod sequence;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use pace::{Pace, Turn};
 pub use plan::Plan;
 use repetition::Repetition;
 use sequence::{Ask, Key, Sequence};
+use storage::Shelf;
 
 /// Every request under way.
 pub struct Scheduler {
@@ -58,6 +60,9 @@ pub struct Scheduler {
     serial: u64,
     /// Whether somebody who waits may have got a place since the last look.
     moved: bool,
+    shelf: Shelf,
+    /// Seconds that pages took beyond the time of their turn.
+    debt: f64,
 }
 
 /// A chunk of a prompt between two layers.
@@ -100,6 +105,8 @@ impl Scheduler {
             counters: Counters::default(),
             serial: 0,
             moved: false,
+            shelf: Shelf::default(),
+            debt: 0.0,
         }
     }
 
@@ -160,6 +167,8 @@ impl Scheduler {
                 latest_token: None,
                 leader: None,
                 interrupted: false,
+                restoring: None,
+                kept: 0,
             };
             self.waiting.insert(key, sequence);
         }
@@ -219,7 +228,7 @@ impl Scheduler {
             free_pages: self.pages.free(),
             cached_pages: self.tree.len(),
             idle_pages: self.pages.idle(),
-            counters: Counters { refused, ..self.counters.clone() },
+            counters: Counters { refused, unkept: self.tree.lost(), ..self.counters.clone() },
         }
     }
 
@@ -234,8 +243,10 @@ impl Scheduler {
         self.tree.explain(salt, &tokens)
     }
 
-    /// Forgets every prefix that nobody uses; how many pages that frees.
+    /// Forgets every prefix that nobody uses; how many pages that frees. What stays counts as kept
+    /// nowhere else.
     pub fn forget(&mut self) -> usize {
+        self.tree.keep_again();
         self.tree.clear(&mut self.pages)
     }
 

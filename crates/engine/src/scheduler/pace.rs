@@ -40,6 +40,8 @@ pub struct Turn {
     pub advanced: bool,
     /// Rows of logits that are being read of a chunk that ended.
     pub heads: usize,
+    /// Pages that were moved between the device and a store.
+    pub pages: usize,
 }
 
 /// What is left of a chunk.
@@ -116,6 +118,12 @@ impl Pace {
     /// The time for layers beside a step.
     fn room(&self, step: f64) -> f64 {
         (self.stall - 1.0) * step
+    }
+
+    /// Whether another page may be moved, of which those before took so long each: one always.
+    pub fn moves(&self, turn: Turn, cost: f64) -> bool {
+        let room = turn.step.map_or(self.quantum, |step| self.room(step));
+        turn.pages == 0 || turn.spent + cost <= room
     }
 
     /// What a layer of a chunk costs, and what follows the last one, with so much room.

@@ -26,12 +26,12 @@ impl Scheduler {
     /// What to do now, or nothing.
     pub fn plan(&mut self, now: Duration) -> Option<Plan> {
         self.admit(now);
-        if self.running.is_empty() {
+        self.began = now;
+        self.turn = Turn { spent: std::mem::take(&mut self.debt), ..Turn::default() };
+        self.stepping.clear();
+        if self.running.values().all(|sequence| sequence.restoring.is_some()) {
             return None;
         }
-        self.began = now;
-        self.turn = Turn::default();
-        self.stepping.clear();
         let mut plan = Plan::default();
         let reader = self.reader();
         let beside = self.running.values().any(Sequence::is_decoding);
@@ -71,7 +71,8 @@ impl Scheduler {
             let reading = self.pace.reading(sequence.remaining(), self.layers);
             sequence.urged.due.as_secs_f64() + reading
         };
-        let readers = self.running.values().filter(|sequence| !sequence.is_decoding());
+        let reads = |sequence: &&Sequence| !sequence.is_decoding() && sequence.restoring.is_none();
+        let readers = self.running.values().filter(reads);
         let first = readers.min_by(|a, b| due(a).total_cmp(&due(b)).then(a.urged.cmp(&b.urged)));
         first.map(|sequence| sequence.key)
     }

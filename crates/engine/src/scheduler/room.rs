@@ -60,6 +60,7 @@ impl Scheduler {
         self.publish(key, true, now);
         let mut sequence = self.running.remove(&key).expect("it runs");
         self.pages.release(std::mem::take(&mut sequence.table));
+        sequence.restoring = None;
         self.waiting.insert(key, sequence);
         self.door.come_back();
         self.counters.preempted += 1;
@@ -90,8 +91,9 @@ impl Scheduler {
     pub(super) fn publish(&mut self, key: Key, tail: bool, now: Duration) {
         self.unpark(key);
         let sequence = self.running.get_mut(&key).expect("it runs");
-        let (salt, history) = (sequence.ask.salt, &sequence.history);
-        self.tree.publish(&mut self.pages, salt, history, &mut sequence.table, (tail, now));
+        let prefix = (sequence.ask.salt, &sequence.history[..]);
+        let (table, kept) = (&mut sequence.table, sequence.kept);
+        self.tree.publish(&mut self.pages, prefix, table, kept, (tail, now));
     }
 
     /// Forgets the parked chunk if it is this sequence's.
@@ -127,8 +129,9 @@ impl Scheduler {
         heir.table = table;
         heir.urged = heir.key;
         self.counters.handed_over += 1;
-        let cached_tokens = parked.start;
-        self.parked = Some(Parked { owner: heir.key, ..parked });
-        self.start(heir, cached_tokens, now);
+        let (key, cached_tokens) = (heir.key, parked.start);
+        self.parked = Some(Parked { owner: key, ..parked });
+        self.running.insert(key, heir);
+        self.start(key, cached_tokens, now);
     }
 }

@@ -65,9 +65,24 @@ pub struct Sequence {
     pub latest_token: Option<Duration>,
     /// While it waits: who computes a prefix of it.
     pub leader: Option<Key>,
+    /// While its prefix comes from a store.
+    pub restoring: Option<Restoring>,
+    /// Positions up to which its pages did.
+    pub kept: usize,
     /// A chunk begun alone had to make way for answers: its chunks are as small as beside them
     /// from then on, so that this is lost once.
     pub interrupted: bool,
+}
+
+/// Pages that are to come from a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Restoring {
+    /// The wish.
+    pub id: u64,
+    /// Positions with all of them.
+    pub end: usize,
+    /// When it began, or the latest one came.
+    pub since: Duration,
 }
 
 impl Sequence {
@@ -78,7 +93,7 @@ impl Sequence {
 
     /// Whether its next position is a row of a step, not a chunk.
     pub fn is_decoding(&self) -> bool {
-        self.remaining() == 1 && self.report == Report::Nothing
+        self.remaining() == 1 && self.report == Report::Nothing && self.restoring.is_none()
     }
 
     /// Whether tokens are wanted once the prompt is read.

@@ -215,7 +215,7 @@ mod tests {
             let mut table = Table::default();
             pages.grow(&mut table, tokens.len()).expect("room");
             let now = Duration::from_secs(at as u64);
-            tree.publish(&mut pages, Salt(1), tokens, &mut table, (true, now));
+            tree.publish(&mut pages, (Salt(1), tokens), &mut table, 0, (true, now));
             pages.release(table);
         }
         (tree, pages)

@@ -12,6 +12,7 @@
 //! to compute again.
 
 mod explain;
+mod keeping;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +22,13 @@ use std::time::Duration;
 
 use qwire_model::PageId;
 
+use crate::pages::store::Key;
 use crate::pages::{PAGE, Pages, Table};
 use crate::request::Salt;
 use explain::Gone;
 pub use explain::{Cached, Explanation, Listing, Miss};
+pub use keeping::Due;
+use keeping::{Dues, Kept};
 
 /// Positions after which a page costs twice as much to compute as the first one.
 const ATTENTION_POSITIONS: f64 = 8192.0;
@@ -42,6 +46,9 @@ struct Node {
     used: Duration,
     /// Of the tokens up to its end.
     hash: u64,
+    /// Its name in a store, once it was needed.
+    key: Option<Key>,
+    kept: Kept,
 }
 
 /// Depth and tokens: nodes of one class cost the same.
@@ -71,6 +78,7 @@ pub struct Tree {
     /// Leaves by what they cost, the longest idle first.
     leaves: BTreeMap<Class, BTreeSet<(Duration, Reverse<usize>)>>,
     gone: Gone,
+    dues: Dues,
 }
 
 impl Tree {
@@ -89,13 +97,14 @@ impl Tree {
     }
 
     /// Takes in the pages of a computed prefix: the full ones, and with `tail` the last one too.
-    /// Where the tree has a full page already the table gets that one.
+    /// Where the tree has a full page already the table gets that one. New pages within the first
+    /// `kept` positions came from a store.
     pub fn publish(
         &mut self,
         pages: &mut Pages,
-        salt: Salt,
-        tokens: &[u32],
+        (salt, tokens): (Salt, &[u32]),
         table: &mut Table,
+        kept: usize,
         (tail, now): (bool, Duration),
     ) {
         let len = table.len();
@@ -119,6 +128,7 @@ impl Tree {
                 _ => self.insert(pages, salt, parent, key, page),
             };
             self.touch(at, now);
+            self.note(at, (i + 1) * PAGE <= kept, now);
             parent = Some(at);
         }
     }
@@ -284,6 +294,8 @@ impl Tree {
             depth,
             used: Duration::ZERO,
             hash: explain::chain(above, key),
+            key: None,
+            kept: Kept::Never,
         };
         let at = self.vacant.pop().unwrap_or_else(|| {
             self.nodes.push(None);
@@ -319,6 +331,7 @@ impl Tree {
         let node = self.remove(at);
         pages.let_go(node.page);
         self.gone.note(node.hash);
+        self.missed(node.kept);
     }
 }
 
@@ -352,7 +365,7 @@ mod tests {
     fn publish(tree: &mut Tree, pages: &mut Pages, tokens: &[u32], now: u64) {
         let mut table = Table::default();
         pages.grow(&mut table, tokens.len()).expect("room");
-        tree.publish(pages, Salt(0), tokens, &mut table, (true, Duration::from_secs(now)));
+        tree.publish(pages, (Salt(0), tokens), &mut table, 0, (true, Duration::from_secs(now)));
         pages.release(table);
     }
 

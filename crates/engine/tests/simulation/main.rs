@@ -10,6 +10,7 @@
 mod alone;
 mod cast;
 mod shaky;
+mod shelf;
 mod world;
 
 use std::panic::catch_unwind;
@@ -54,6 +55,8 @@ fn every_world_keeps_its_promises() {
         ("panicked", seen.panics),
         ("crashed", seen.crashes),
         ("handed over", seen.handed_over),
+        ("tokens from the shelf", seen.restored_tokens),
+        ("pages gone before they were kept", seen.unkept),
         ("halted", seen.halted),
     ] {
         assert!(count > WORLDS / 50, "only {count} {what}");
@@ -75,5 +78,7 @@ fn add(all: &mut Counters, one: &Counters) {
     all.preempted += one.preempted;
     all.evicted += one.evicted;
     all.handed_over += one.handed_over;
+    all.restored_tokens += one.restored_tokens;
+    all.unkept += one.unkept;
     all.halted += one.halted;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qwire_engine::toy::Toy;
 use qwire_engine::{RequestId, Watch};
-use qwire_model::{Batch, Halt, Limits, PageId, Phase, Poison, Runner};
+use qwire_model::{Batch, Halt, Limits, PageForm, PageId, Phase, Poison, Runner};
 
 /// Stands in the text of every panic that a world wants.
 pub const PROVOKED: &str = "provoked";
@@ -133,6 +133,20 @@ impl Runner for Shaky {
 
     fn copy_page(&mut self, from: PageId, to: PageId) {
         self.toy.copy_page(from, to);
+    }
+
+    fn page_form(&self) -> PageForm {
+        self.toy.page_form()
+    }
+
+    fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {
+        assert!(!self.breaks(), "{PROVOKED}");
+        self.toy.read_page(page, bytes);
+    }
+
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) {
+        assert!(!self.breaks(), "{PROVOKED}");
+        self.toy.write_page(page, bytes);
     }
 }
 

@@ -10,9 +10,13 @@ use qwire_engine::{Delivery, Engine, Event, Fault, Finish, Refusal, RequestId, S
 use crate::alone::{Alone, End, Heard, alone};
 use crate::cast::{VOCAB, Wish};
 use crate::shaky::{Leaving, Random, Seen, Shaky};
+use crate::shelf::Shelf;
 
 /// Turns after which a world counts as stuck.
 const TURNS: usize = 200_000;
+
+/// Longer than anybody waits for a page.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Rows of a chunk however little time there is.
 const LEAST_ROWS: usize = 16;
@@ -21,6 +25,7 @@ pub struct World {
     random: Random,
     engine: Engine,
     clock: Clock,
+    shelf: Option<Arc<Shelf>>,
     seen: Arc<Mutex<Seen>>,
     settings: Settings,
     layers: usize,
@@ -51,6 +56,7 @@ impl World {
         let mut toy = Toy::new(VOCAB, layers, (rows, outputs, pages));
         toy.cost = (us(random.between(10, 3000)), us(random.between(1, 200)));
         toy.head = us(random.between(1, 300));
+        toy.page = us(random.below(100));
         toy.clock = clock.clone();
         let cost = toy.cost;
         let rarely = if random.one_in(4) { random.between(20, 400) } else { 0 };
@@ -74,7 +80,11 @@ impl World {
             leaving: Leaving::default(),
         };
         let leaving = runner.leaving.clone();
-        let engine = Engine::new(Box::new(runner), settings);
+        let mut engine = Engine::new(Box::new(runner), settings);
+        let shelf = random.one_in(2).then(|| Arc::new(Shelf::new(&mut random, clock.clone())));
+        if let Some(shelf) = &shelf {
+            engine = engine.with_store(shelf.clone());
+        }
         let context = engine.scheduler().bounds().context;
         let stem = |random: &mut Random| {
             let len = random.between(1, 200).min(context as u64);
@@ -84,6 +94,7 @@ impl World {
         Self {
             engine,
             clock,
+            shelf,
             seen,
             settings,
             layers,
@@ -122,10 +133,17 @@ impl World {
             if self.turn() {
                 continue;
             }
-            assert!(self.engine.scheduler().is_idle(), "somebody waits and nothing happens");
+            let idle = self.engine.scheduler().is_idle();
             let next = self.arrivals.last().map(|(at, _)| *at);
-            let Some(next) = next else { break };
-            self.clock.pass(next.saturating_sub(self.clock.now()));
+            let next = next.into_iter().chain(self.shelf.as_ref().and_then(|shelf| shelf.next()));
+            match next.min() {
+                Some(next) => self.clock.pass(next.saturating_sub(self.clock.now())),
+                None if idle => break,
+                None => {
+                    assert!(self.shelf.is_some(), "somebody waits and nothing happens");
+                    self.clock.pass(PATIENCE);
+                }
+            }
         }
         self.judge()
     }
@@ -253,6 +271,8 @@ impl World {
             Event::Prefill { done, total } => {
                 assert!(done <= total && *total == self.asked[&request].prompt.len());
             }
+            // A page from the shelf that could not be written.
+            Event::Failed(Fault::Panic(_)) if self.shelf.is_some() => {}
             _ => assert!(started, "{event:?} before the start"),
         }
         heard.events.push(event);

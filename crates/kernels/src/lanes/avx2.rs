@@ -197,19 +197,26 @@ pub(crate) const CENTRED: bool = true;
 pub(crate) const fn dot_class(bits: usize) -> usize {
     match bits {
         0..=4 => 4,
-        5..=6 => 6,
+        5 => 5,
+        6 => 6,
         _ => 8,
     }
 }
 
 /// Products that a part holds exactly: its 16 bits have room for 8 * 2 * 15 * 127 = 30,480, for
-/// 2 * 2 * 63 * 127 = 32,004 and for 2 * 128 * 127 = 32,512.
+/// 4 * 2 * 31 * 127 = 31,496, for 2 * 2 * 63 * 127 = 32,004 and for 2 * 128 * 127 = 32,512.
 pub(crate) const fn exact(bits: usize) -> usize {
     match bits {
         4 => 8,
+        5 => 4,
         6 => 2,
         _ => 1,
     }
+}
+
+/// Whether sums are kept beside their parts.
+const fn is_long(planes: usize, bits: usize) -> bool {
+    planes > 1 || exact(bits) < 8
 }
 
 /// A part of a sum, to which products are added.
@@ -240,7 +247,7 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
 super::floats! { "avx2,fma,f16c", [4 2 1] }
 super::heads! { "avx2,fma,f16c", score [4 x 1 2 x 2 1 x 4], weigh [4 x 1 2 x 2 1 x 4] }
 super::shared_parts! { "avx2,fma,f16c" }
-super::tiles! { "avx2,fma,f16c", [16 | 8 | 4 => 16 / 4 2 => 2 / 2 1 => 1 / 1] }
+super::tiles! { "avx2,fma,f16c", [16 | 8 | 4 => 16 / 4, 2 2 => 2 / 2, 2 1 => 1 / 1, 1] }
 
 /// How far ahead of the block in work memory is asked for.
 const AHEAD: usize = 4096;

@@ -145,7 +145,7 @@ super::heads! {
 super::shared_parts! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
 super::tiles! {
     "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c",
-    [16 => 16 / 4 8 => 8 / 4 4 => 4 / 4 2 => 2 / 2 1 => 1 / 1]
+    [16 => 16 / 4, 4 8 => 8 / 4, 4 4 => 4 / 4, 4 2 => 2 / 2, 2 1 => 1 / 1, 1]
 }
 
 /// How far ahead of the block in work memory is asked for.
@@ -162,6 +162,11 @@ pub(crate) const fn dot_class(_bits: usize) -> usize {
 /// Products that a part holds exactly.
 pub(crate) const fn exact(_bits: usize) -> usize {
     8
+}
+
+/// Whether sums are kept beside their parts.
+const fn is_long(_planes: usize, _bits: usize) -> bool {
+    false
 }
 
 /// A part of a sum, to which products are added: here the sum itself.

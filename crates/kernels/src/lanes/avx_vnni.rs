@@ -19,7 +19,7 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
 }
 
 super::shared_parts! { "avxvnni,avx2,fma,f16c" }
-super::tiles! { "avxvnni,avx2,fma,f16c", [16 | 8 | 4 => 16 / 4 2 => 2 / 2 1 => 1 / 1] }
+super::tiles! { "avxvnni,avx2,fma,f16c", [16 | 8 | 4 => 16 / 4, 4 2 => 2 / 2, 2 1 => 1 / 1, 1] }
 
 /// Codes of 8 bits are multiplied as they are, without sign.
 pub(crate) const CENTRED: bool = false;
@@ -32,6 +32,11 @@ pub(crate) const fn dot_class(_bits: usize) -> usize {
 /// Products that a part holds exactly.
 pub(crate) const fn exact(_bits: usize) -> usize {
     8
+}
+
+/// Whether sums are kept beside their parts.
+const fn is_long(_planes: usize, _bits: usize) -> bool {
+    false
 }
 
 /// A part of a sum, to which products are added: here the sum itself.

@@ -9,42 +9,57 @@ macro_rules! add_group {
         const HALF: [usize; 3] = [0, 8, 4];
         let (group, x) = ($group, $x);
         for from in (0..$t).step_by($n) {
+            // Cut once, so that nothing is checked inside.
+            let acc = &mut $acc[from..from + $n];
+            let d = &x.d[from..from + $n];
             for s in 0..$scales {
                 let half = HALF[$scales];
-                let mut sum = [none(); $n];
-                for plane in 0..$p {
-                    for n in 0..$n {
-                        sum[n] = if plane == 1 { shl(sum[n], 7) } else { sum[n] };
-                    }
-                    if let (Some(log), 0, true) = ($zero, $biases, plane + 1 == $p) {
+                let sums = s * $t + from..s * $t + from + $n;
+                let mut planes = [[none(); $n]; $p];
+                for first in (s * half..(s + 1) * half).step_by(exact($bits).min(half)) {
+                    let mut parts = [[none(); $n]; $p];
+                    for plane in 0..$p {
                         for n in 0..$n {
-                            sum[n] = add(sum[n], shl(int(x.nsum[s * $t + from + n]), log));
+                            parts[plane][n] = open(planes[plane][n]);
                         }
                     }
-                    for first in (s * half..(s + 1) * half).step_by(exact($bits).min(half)) {
-                        let mut part = [none(); $n];
-                        for n in 0..$n {
-                            part[n] = open(sum[n]);
-                        }
-                        for j in first..first + exact($bits).min(half) {
+                    for j in first..first + exact($bits).min(half) {
+                        for plane in 0..$p {
+                            let dwords = &x.planes[plane][4 * (j * $t + from)..][..4 * $n];
                             for n in 0..$n {
-                                let x = dword(&x.planes[plane][4 * (j * $t + from + n)..]);
-                                part[n] = multiply::<$bits>(part[n], group.codes[j], x);
+                                let x = dword(&dwords[4 * n..]);
+                                parts[plane][n] =
+                                    multiply::<$bits>(parts[plane][n], group.codes[j], x);
                             }
                         }
+                    }
+                    for plane in 0..$p {
                         for n in 0..$n {
-                            sum[n] = close(sum[n], part[n]);
+                            planes[plane][n] = close(planes[plane][n], parts[plane][n]);
                         }
                     }
                 }
-                for n in 0..$n {
-                    let mut acc = $acc[from + n];
-                    acc = fma(number(sum[n]), mul(group.scale[s], float(x.d[from + n])), acc);
-                    if $biases > 0 {
-                        let bias = group.bias[s % group.bias.len().max(1)];
-                        acc = fma(bias, float(x.dsum[s * $t + from + n]), acc);
+                let mut sum = planes[0];
+                for plane in 1..$p {
+                    for n in 0..$n {
+                        sum[n] = add(shl(sum[n], 7), planes[plane][n]);
                     }
-                    $acc[from + n] = acc;
+                }
+                if let (Some(log), 0) = ($zero, $biases) {
+                    let nsum = &x.nsum[sums.clone()];
+                    for n in 0..$n {
+                        sum[n] = add(sum[n], shl(int(nsum[n]), log));
+                    }
+                }
+                for n in 0..$n {
+                    acc[n] = fma(number(sum[n]), mul(group.scale[s], float(d[n])), acc[n]);
+                }
+                if $biases > 0 {
+                    let bias = group.bias[s % group.bias.len().max(1)];
+                    let dsum = &x.dsum[sums];
+                    for n in 0..$n {
+                        acc[n] = fma(bias, float(dsum[n]), acc[n]);
+                    }
                 }
             }
         }
@@ -52,11 +67,13 @@ macro_rules! add_group {
 }
 pub(crate) use add_group;
 
-/// Declares it with the instruction set's features, for each `tokens => most / together`: how many
-/// tokens are in a tile, for how many it has room, and how many of them run side by side. A tile
-/// with just its most tokens keeps their sums in registers, and a smaller one loops over them.
+/// Declares it with the instruction set's features, for each `tokens => most / together, fewer`: how
+/// many tokens are in a tile, for how many it has room, and how many of them run side by side;
+/// fewer, where parts of sums take registers of their own all the while (`is_long`). A tile with
+/// just its most tokens keeps their sums in registers, and a smaller one loops over them.
 macro_rules! tiles {
-    ($features:literal, [$($($tokens:literal)|+ => $most:literal / $together:literal)*]) => {
+    ($features:literal,
+     [$($($tokens:literal)|+ => $most:literal / $together:literal, $fewer:literal)*]) => {
         use $crate::tile::pack::{Pack, View};
         use $crate::tile::{ROWS as TILE_ROWS, Sums, TOKENS};
 
@@ -139,7 +156,12 @@ macro_rules! tiles {
                 for (pack, sums) in tiles.iter().zip(&mut *sums) {
                     let x = pack.view();
                     match x.tokens {
-                        $($($tokens)|+ => add_slab::<$most, $together, P, SCALES, BIASES, BITS>(
+                        $($($tokens)|+ if is_long(P, BITS) => {
+                            add_slab::<$most, $fewer, P, SCALES, BIASES, BITS>(
+                                slab, zero_log, at, x, bytes, sums,
+                            );
+                        }
+                        $($tokens)|+ => add_slab::<$most, $together, P, SCALES, BIASES, BITS>(
                             slab, zero_log, at, x, bytes, sums,
                         ),)*
                         other => panic!("no kernel takes {other} tokens"),

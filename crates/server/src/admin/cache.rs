@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use qwire_engine::pages::PAGE;
-use qwire_engine::{Cached, Explanation, Miss, Salt, Scheduler, Service, TokenId};
+use qwire_engine::{Cached, Explanation, Miss, Salt, Scheduler, Service, Store, TokenId};
 use qwire_text::{Controls, Special};
 use serde_json::{Value, json};
 
@@ -34,11 +34,12 @@ fn ask<T: Send + 'static>(
 pub async fn listing(State(app): State<Arc<App>>) -> Result<Json<Value>, Fault> {
     let found = aside(move || {
         let service = &app.model()?.service;
-        ask(service, |scheduler, now| {
+        let (stats, listing) = ask(service, |scheduler, now| {
             (scheduler.stats(), scheduler.cache(Some(Salt::default()), MOST_PREFIXES, now))
-        })
+        })?;
+        Ok((stats, listing, service.store().map(|store| kept(&**store))))
     });
-    let (stats, listing) = found.await?;
+    let (stats, listing, disk) = found.await?;
     let prefix = |prefix: &Cached| {
         json!({
             "tokens": prefix.tokens,
@@ -60,9 +61,27 @@ pub async fn listing(State(app): State<Arc<App>>) -> Result<Json<Value>, Fault> 
         "cached_tokens": stats.counters.cached_tokens,
         "hit_ratio": stats.counters.hit_ratio(),
         "evicted_pages": stats.counters.evicted,
+        "restored_tokens": stats.counters.restored_tokens,
+        "disk": disk,
         "prefix_count": listing.leaves,
         "prefixes": listing.prefixes.iter().map(prefix).collect::<Vec<_>>(),
     })))
+}
+
+/// What lies on disk. Where is for those who run the server to know.
+fn kept(store: &dyn Store) -> Value {
+    let holding = store.holding();
+    json!({
+        "open": store.is_open(),
+        "limit_bytes": holding.limit_bytes,
+        "used_bytes": holding.used_bytes,
+        "read_pages": holding.read_pages,
+        "written_pages": holding.written_pages,
+        "skipped_pages": holding.skipped_pages,
+        "evicted_pages": holding.evicted_pages,
+        "damaged_pages": holding.damaged_pages,
+        "faults": holding.faults,
+    })
 }
 
 /// A prompt that is looked up.
@@ -124,12 +143,16 @@ pub async fn explain(
         let tokens = question.tokens(model)?;
         let asked = tokens.clone();
         let found = ask(&model.service, move |scheduler, _| scheduler.explain(salt, &asked))?;
-        Ok(told(model, &tokens, &found))
+        let disk = model.service.store().map(|store| {
+            let reusable = tokens[..tokens.len().saturating_sub(1)].iter().map(|token| token.0);
+            store.reach(salt, &reusable.collect::<Vec<_>>())
+        });
+        Ok(told(model, &tokens, &found, disk))
     });
     Ok((ignored, Json(answer.await?)))
 }
 
-fn told(model: &Model, tokens: &[TokenId], found: &Explanation) -> Value {
+fn told(model: &Model, tokens: &[TokenId], found: &Explanation, disk: Option<usize>) -> Value {
     let text = |tokens: &[TokenId]| {
         let ids: Vec<u32> = tokens.iter().map(|token| token.0).collect();
         model.vocabulary.decode(&ids, Controls::Show)
@@ -147,6 +170,7 @@ fn told(model: &Model, tokens: &[TokenId], found: &Explanation) -> Value {
         "object": "cache.explanation",
         "tokens": found.tokens,
         "cached_tokens": found.cached_tokens,
+        "disk_tokens": disk,
         "reason": reason,
         "position": position,
         "before": position.map(before),
@@ -155,8 +179,14 @@ fn told(model: &Model, tokens: &[TokenId], found: &Explanation) -> Value {
     })
 }
 
-/// `POST /reset_prefix_cache`: forgets every prefix that nobody is using, of every key.
+/// `POST /reset_prefix_cache`: forgets every prefix that nobody is using, of every key, and every
+/// page of this model on disk.
 pub async fn reset(State(app): State<Arc<App>>) -> Result<Json<Value>, Fault> {
-    let forgotten = aside(move || ask(&app.model()?.service, |scheduler, _| scheduler.forget()));
-    Ok(Json(json!({ "object": "cache.reset", "pages": forgotten.await? })))
+    let forgotten = aside(move || {
+        let service = &app.model()?.service;
+        let pages = ask(service, |scheduler, _| scheduler.forget())?;
+        Ok((pages, service.store().map(|store| store.clear())))
+    });
+    let (pages, disk_pages) = forgotten.await?;
+    Ok(Json(json!({ "object": "cache.reset", "pages": pages, "disk_pages": disk_pages })))
 }

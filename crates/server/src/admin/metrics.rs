@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use qwire_engine::pages::PAGE;
-use qwire_engine::{Counters, Stats};
+use qwire_engine::{Counters, Holding, Stats};
 
 use super::exposition::{CONTENT_TYPE, Page};
 use crate::app::{App, Model, Tally, now};
@@ -22,6 +22,9 @@ pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
         moment(&mut page, &stats);
         sums(&mut page, &stats.counters);
         times(&mut page, &stats.counters);
+        if let Some(store) = model.service.store() {
+            disk(&mut page, &store.holding());
+        }
         if app.settings.vllm_metrics {
             vllm(&mut page, &model.name, &stats);
         }
@@ -97,6 +100,8 @@ fn sums(page: &mut Page, sums: &Counters) {
         ("qwire_preemptions_total", "Times that an answer went back.", sums.preempted),
         ("qwire_handovers_total", "Prompts that went to another request.", sums.handed_over),
         ("qwire_evictions_total", "Cached pages that made room.", sums.evicted),
+        ("qwire_restored_tokens_total", "Cached tokens that came from disk.", sums.restored_tokens),
+        ("qwire_unkept_pages_total", "Pages gone before the disk had them.", sums.unkept),
     ] {
         page.counter(name, help, sum);
     }
@@ -109,6 +114,27 @@ fn sums(page: &mut Page, sums: &Counters) {
     ];
     let rows = endings.map(|(ending, sum)| (vec![("ending", ending)], sum));
     page.counters("qwire_answers_total", "Answers by how they ended.", rows);
+}
+
+fn disk(page: &mut Page, holding: &Holding) {
+    for (name, help, value) in [
+        ("qwire_disk_limit_bytes", "Most bytes of prefixes on disk.", holding.limit_bytes),
+        ("qwire_disk_used_bytes", "Bytes of prefixes on disk.", holding.used_bytes),
+    ] {
+        page.gauge(name, help, &[], value as f64);
+    }
+    for (name, help, sum) in [
+        ("qwire_disk_read_pages_total", "Pages found on disk.", holding.read_pages),
+        ("qwire_disk_read_bytes_total", "Bytes of pages found on disk.", holding.read_bytes),
+        ("qwire_disk_written_pages_total", "Pages written to disk.", holding.written_pages),
+        ("qwire_disk_written_bytes_total", "Bytes of pages written.", holding.written_bytes),
+        ("qwire_disk_skipped_pages_total", "Pages left out of the disk.", holding.skipped_pages),
+        ("qwire_disk_evicted_pages_total", "Pages on disk that made room.", holding.evicted_pages),
+        ("qwire_disk_damaged_pages_total", "Pages found damaged.", holding.damaged_pages),
+        ("qwire_disk_faults_total", "Reads and writes that failed.", holding.faults),
+    ] {
+        page.counter(name, help, sum);
+    }
 }
 
 fn times(page: &mut Page, counters: &Counters) {

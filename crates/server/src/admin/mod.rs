@@ -1,11 +1,14 @@
-//! What keeps a server running: health, figures, the cache, the model's facts.
+//! What keeps a server running: health, figures, the cache, the model's facts, and what it was that
+//! a request was answered.
 
 pub mod cache;
+pub mod capsule;
 pub mod exposition;
 pub mod health;
 pub mod metrics;
 pub mod openapi;
 pub mod props;
+pub mod recorder;
 pub mod sums;
 pub mod tokenize;
 

@@ -18,14 +18,8 @@ use crate::fields::Fields;
 
 /// Most texts that end an answer.
 const STOPS: usize = 64;
-const WITHOUT_EFFECT: &[&str] = &[
-    "container",
-    "context_management",
-    "mcp_servers",
-    "metadata",
-    "output_config",
-    "service_tier",
-];
+const WITHOUT_EFFECT: &[&str] =
+    &["container", "context_management", "mcp_servers", "metadata", "service_tier"];
 
 /// A request, every field read.
 pub struct MessagesRequest {
@@ -76,7 +70,7 @@ impl MessagesRequest {
         parameters.stops = stops.take(STOPS).map(str::to_owned).collect();
         let (choice, parallel) = choice(fields, &conversation)?;
         let stream = fields.flag("stream")?.unwrap_or(false);
-        let (logprobs, form) = (None, (Form::Free, String::new()));
+        let (logprobs, form) = (None, form(fields)?);
         let turn = Turn { conversation, parameters, logprobs, choice, parallel, form };
         Ok(Self { turn, stream })
     }
@@ -85,6 +79,23 @@ impl MessagesRequest {
     pub fn prompt(self, model: &Model) -> Result<Vec<u32>, Fault> {
         Ok(turn::prompt(&self.turn.narrowed(), model)?.ids)
     }
+}
+
+/// The form that `output_config` asks for, and the field that does.
+fn form(fields: &mut Fields) -> Result<(Form, String), Fault> {
+    let Some(mut config) = fields.object("output_config")? else {
+        return Ok((Form::Free, String::new()));
+    };
+    config.without_effect(&["effort"]);
+    let mut form = Form::Free;
+    if let Some(mut format) = config.object("format")? {
+        if format.text("type")?.as_deref() == Some("json_schema") {
+            form = Form::Schema(format.required("schema")?);
+        }
+        config.close(&format);
+    }
+    fields.close(&config);
+    Ok((form, fields.path("output_config.format")))
 }
 
 /// Which tools may be called, and whether side by side.

@@ -17,6 +17,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::parameters::{Logprobs, Parameters};
 use super::reading::Reading;
+use crate::admin::capsule::Capsule;
+use crate::admin::recorder::Flight;
 use crate::app::App;
 use crate::edge::Account;
 use crate::fault::Fault;
@@ -138,6 +140,8 @@ pub struct Generation {
     heartbeat: Duration,
     started: Instant,
     reading_since: Option<(Instant, usize)>,
+    /// What is kept of it, where somebody wants that.
+    flight: Option<Flight>,
 }
 
 /// One choice, being read.
@@ -166,6 +170,7 @@ impl Generation {
         let model = app.model()?;
         let (sender, events) = unbounded_channel();
         let (mut handles, mut voices) = (Vec::new(), Vec::new());
+        let mut flight = app.recorder.get().map(Flight::new);
         for order in orders {
             let first = voices.len();
             let prompt = order.ids.len();
@@ -178,6 +183,9 @@ impl Generation {
             if app.settings.log_prompts {
                 let text = model.vocabulary.decode(&order.ids, Controls::Show);
                 tracing::info!(choice = first, ?text, "prompt");
+            }
+            if let Some(flight) = &mut flight {
+                flight.begin(Capsule::of(model, &order, limit(&model.service, &order)));
             }
             // Those queued so far are cancelled as their handles are dropped.
             let handle = queue(&model.service, &model.vocabulary, order, &sender, first)?;
@@ -195,6 +203,7 @@ impl Generation {
             heartbeat: app.settings.heartbeat,
             started: Instant::now(),
             reading_since: None,
+            flight,
         })
     }
 
@@ -264,6 +273,9 @@ impl Generation {
     }
 
     fn read(&mut self, choice: usize, event: Event) -> Option<Step> {
+        if let Some(flight) = &mut self.flight {
+            flight.hear(choice, &event);
+        }
         let voice = &mut self.voices[choice];
         if voice.over {
             return None;
@@ -338,6 +350,12 @@ impl Generation {
     }
 }
 
+/// Most tokens that an answer can have.
+fn limit(service: &Service, order: &Order) -> usize {
+    let left = service.bounds().context.saturating_sub(order.ids.len());
+    order.parameters.max_tokens.unwrap_or(usize::MAX).min(left)
+}
+
 fn queue(
     service: &Service,
     vocabulary: &Vocabulary,
@@ -345,9 +363,8 @@ fn queue(
     sender: &UnboundedSender<(usize, Event)>,
     first: usize,
 ) -> Result<Handle, Fault> {
+    let left = limit(service, &order);
     let Order { ids, parameters, logprobs, report, reading } = order;
-    let most = parameters.max_tokens.unwrap_or(usize::MAX);
-    let left = most.min(service.bounds().context.saturating_sub(ids.len()));
     let held = |mut choice: Choice| {
         choice.constraint = reading.constraint(left);
         choice
@@ -357,7 +374,7 @@ fn queue(
     let request = Request {
         prompt: ids.into_iter().map(TokenId).collect(),
         choices: choices.into_iter().map(held).collect(),
-        max_tokens: most,
+        max_tokens: parameters.max_tokens.unwrap_or(usize::MAX),
         ends: if parameters.ignore_ends { Vec::new() } else { ends.collect() },
         logprobs: logprobs.map(|logprobs| logprobs.top),
         report,

@@ -20,7 +20,8 @@ pub fn hash_of(ids: &[u32]) -> String {
     hex(&hash.finalize()[..8])
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // A String takes everything.
         let _ = write!(text, "{byte:02x}");

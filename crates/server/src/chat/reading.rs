@@ -30,6 +30,8 @@ pub struct Reading {
     tools: Arc<[Tool]>,
     /// What the answer may hold.
     pub rules: Rules,
+    /// What was demanded, so that it can be demanded again.
+    pub demand: (ToolChoice, Form),
     grammar: Option<(Grammar, Rigour)>,
 }
 
@@ -50,7 +52,8 @@ impl Reading {
         field: &str,
     ) -> Result<Self, Fault> {
         let (dialect, tools) = (model.dialect, conversation.offered());
-        let mut reading = Self { dialect, tools, rules, grammar: None };
+        let demand = (choice.clone(), form.clone());
+        let mut reading = Self { dialect, tools, rules, demand, grammar: None };
         let demanded = match choice {
             ToolChoice::Required => Some(Choice::Required),
             ToolChoice::Named(name) => Some(Choice::Named(name)),
@@ -104,6 +107,11 @@ impl Reading {
             Thinking::Inside => grammar.after(THINK_END),
             Thinking::Never | Thinking::Maybe => grammar,
         }
+    }
+
+    /// How the model writes calls, and which there are.
+    pub fn tools(&self) -> (&'static str, &[Tool]) {
+        (self.dialect.name(), &self.tools)
     }
 
     /// A reader at the start of an answer.

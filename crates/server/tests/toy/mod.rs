@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qwire_engine::toy::Toy;
-use qwire_engine::{Sampling, Service};
-use qwire_model::{Batch, Limits, PageId, Poison, Runner, TokenId};
+use qwire_engine::{Engine, Sampling, Service};
+use qwire_model::{Batch, Limits, PageForm, PageId, Poison, Runner, TokenId};
 use qwire_server::{App, Facts, Model, Settings};
 use qwire_text::{ChatTemplate, Grammars, Parts, SpecialIds, Vocabulary};
 pub use server::{Reply, Server};
@@ -77,7 +77,7 @@ pub fn paced(settings: Settings, pause: Duration) -> Arc<App> {
 pub fn model(runner: impl Runner + 'static) -> Model {
     let vocabulary = vocabulary();
     let template = ChatTemplate::new(TEMPLATE).expect("a template");
-    let service = Service::start(Box::new(runner), qwire_engine::Settings::default());
+    let service = Service::start(Engine::new(Box::new(runner), qwire_engine::Settings::default()));
     let facts = Facts {
         architecture: "toy".into(),
         parameters: 1,
@@ -89,6 +89,7 @@ pub fn model(runner: impl Runner + 'static) -> Model {
         fingerprint: "toy-1".into(),
         created: 1,
         version: "0",
+        ..Facts::default()
     };
     Model {
         grammars: Grammars::new(&vocabulary).expect("a trie"),
@@ -179,5 +180,17 @@ impl Runner for Slow {
 
     fn copy_page(&mut self, from: PageId, to: PageId) {
         self.toy.copy_page(from, to);
+    }
+
+    fn page_form(&self) -> PageForm {
+        self.toy.page_form()
+    }
+
+    fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {
+        self.toy.read_page(page, bytes);
+    }
+
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) {
+        self.toy.write_page(page, bytes);
     }
 }

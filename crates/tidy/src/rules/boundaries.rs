@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("backend-cuda", &["gguf", "model"]),
     ("backend-wgpu", &["gguf", "model"]),
     ("engine", &["model"]),
+    ("disk", &["engine"]),
     ("server", &["engine", "text"]),
     (
         "cli",
@@ -22,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "backend-cpu",
             "backend-cuda",
             "backend-wgpu",
+            "disk",
             "engine",
             "gguf",
             "kernels",

@@ -24,6 +24,8 @@ pub struct Terms {
     pub parallel: usize,
     pub chunk: Option<usize>,
     pub kv: KvType,
+    /// For pages on their way to a disk and back.
+    pub aside_bytes: u64,
 }
 
 /// What there will be.
@@ -50,7 +52,8 @@ impl Budget {
         available: Option<u64>,
         terms: Terms,
     ) -> Result<Self, Failure> {
-        let scratch = |rows| memory::scratch_bytes(shape, vocab, rows);
+        let scratch =
+            |rows| memory::scratch_bytes(shape, vocab, rows).saturating_add(terms.aside_bytes);
         let fits = |rows: &usize| scratch(*rows) <= MARGIN_BYTES;
         let quickest = || (CHUNK..=CHUNK_ALONE).rev().step_by(PAGE).find(fits).unwrap_or(CHUNK);
         let rows = terms.chunk.unwrap_or_else(quickest).max(terms.parallel);
@@ -101,8 +104,14 @@ mod tests {
     use crate::memory::tests::shape;
 
     const MB: u64 = 1 << 20;
-    const TERMS: Terms =
-        Terms { memory: None, context: None, parallel: 4, chunk: None, kv: KvType::F16 };
+    const TERMS: Terms = Terms {
+        memory: None,
+        context: None,
+        parallel: 4,
+        chunk: None,
+        kv: KvType::F16,
+        aside_bytes: 0,
+    };
 
     fn budget(available: Option<u64>, terms: Terms) -> Result<Budget, String> {
         Budget::of(&shape(), 1000, 100 * MB, available, terms).map_err(|failure| failure.message())

@@ -1,9 +1,10 @@
 //! Loader: from a model's file to a model that answers.
 
-use std::path::Path;
+use std::path::{Path, absolute};
 use std::sync::Arc;
 
-use qwire_engine::{Sampling, Service, Settings};
+use qwire_disk::Disk;
+use qwire_engine::{Engine, Sampling, Service, Settings};
 use qwire_gguf::{File, Metadata};
 use qwire_kernels::NUMBERS_VERSION;
 use qwire_model::Limits;
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::budget::{Budget, Terms};
+use super::disk::{self, Maker};
 use super::forecast::Forecast;
 use super::options::Options;
 use crate::arguments::CHUNK;
@@ -67,7 +69,8 @@ impl Loader {
             warn!(%error, "the chat template cannot be used; completions of plain text remain");
             None
         });
-        let budget = self.budget(vocabulary.len())?;
+        let keeps = disk::place(&options.disk, &self.environment);
+        let budget = self.budget(vocabulary.len(), keeps.is_some())?;
         let limits = Limits {
             rows: budget.rows,
             outputs: budget.rows.min(CHUNK).max(budget.parallel),
@@ -84,7 +87,17 @@ impl Loader {
         let mut ready = self.opened.load(device, limits, manner)?;
         let forecast = Forecast::measure(&mut *ready.runner, budget.context)?;
         let facts = self.facts(ready.device);
-        let service = Service::start(ready.runner, self.pace(&budget));
+        let kept = keeps.map(|place| {
+            let form = ready.runner.page_form();
+            let maker = Maker { opened: &self.opened, form, prompt_tok_s: forecast.prompt };
+            disk::start(place, &maker)
+        });
+        let disk = kept.flatten();
+        let mut engine = Engine::new(ready.runner, self.pace(&budget));
+        if let Some(disk) = &disk {
+            engine = engine.with_store(disk.clone());
+        }
+        let service = Service::start(engine);
         let text = |key| metadata.str(key).ok().flatten().map(str::to_string);
         let name = options.names.name.clone().or_else(|| text("general.name"));
         let source = text("tokenizer.chat_template");
@@ -103,14 +116,16 @@ impl Loader {
         Ok(Loaded { model, budget, forecast })
     }
 
-    fn budget(&self, vocab: usize) -> Result<Budget, Failure> {
+    fn budget(&self, vocab: usize, keeps: bool) -> Result<Budget, Failure> {
         let (share, steps) = (&self.options.share, &self.options.device.steps);
+        let page_bytes = self.opened.shape.page_bytes(steps.kv());
         let terms = Terms {
             memory: share.memory,
             context: share.ctx.map(|ctx| ctx as usize),
             parallel: share.parallel as usize,
             chunk: steps.asked_chunk(),
             kv: steps.kv(),
+            aside_bytes: if keeps { Disk::way_bytes(page_bytes) } else { 0 },
         };
         let available = memory::available();
         if let (Some(asked), Some(available)) = (share.memory, available)
@@ -146,6 +161,7 @@ impl Loader {
         let Opened { shape, file, .. } = &self.opened;
         let weights = WeightFacts::of(file, Some(shape));
         let most = weights.formats.iter().filter(|format| format.share >= 0.01);
+        let identity = identity(file);
         let mix = most.map(|format| format!("{} {:.0} %", format.format, 100.0 * format.share));
         Facts {
             architecture: shape.architecture.into(),
@@ -155,21 +171,32 @@ impl Loader {
             trained_context: shape.context,
             hidden: shape.hidden,
             device,
-            fingerprint: fingerprint(file),
+            fingerprint: fingerprint(&identity),
+            identity: digits(&identity),
+            numbers: NUMBERS_VERSION,
+            path: file.path().and_then(|at| absolute(at).ok()).unwrap_or_default(),
             created: now(),
             version: env!("CARGO_PKG_VERSION"),
         }
     }
 }
 
-/// Changes with the model and with the definition of its numbers.
-fn fingerprint(file: &File) -> String {
+/// Tells a model's file from every other.
+pub fn identity(file: &File) -> [u8; 32] {
     let mut hash = Sha256::new();
     file.identify(|bytes| hash.update(bytes));
-    hash.update(NUMBERS_VERSION.to_le_bytes());
-    let digits = hash.finalize();
-    let (first, _) = digits.split_first_chunk().expect("a hash has 32 bytes");
-    format!("fp_{:016x}", u64::from_be_bytes(*first))
+    hash.finalize().into()
+}
+
+/// Bytes as digits.
+pub fn digits(identity: &[u8]) -> String {
+    identity.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Changes with the model and with the definition of its numbers.
+fn fingerprint(identity: &[u8]) -> String {
+    let hash = Sha256::new().chain_update(identity).chain_update(NUMBERS_VERSION.to_le_bytes());
+    format!("fp_{}", digits(&hash.finalize()[..8]))
 }
 
 /// The file's name without its type and its number.

@@ -8,12 +8,14 @@
 //! how it goes on: a model that cannot be loaded ends the server, a signal ends the loading.
 
 mod budget;
+mod disk;
 mod forecast;
 mod layers;
 mod loader;
 mod log;
 mod options;
 mod page;
+pub mod replay;
 
 use std::io::{self, Write};
 use std::mem;
@@ -67,6 +69,7 @@ pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, Failure>
     let options = settled.options;
     log::start(&options.journal, environment.colour);
     let settings = options.settings()?;
+    let recorder = options.journal.recorder()?;
     let opened = Opened::given(options.model.as_deref(), true)?;
     if opened.is_boxed() {
         info!("{}", loading::NOTICE);
@@ -81,6 +84,9 @@ pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, Failure>
     };
     door.greet();
     let app = App::new(settings);
+    if let Some(recorder) = recorder {
+        app.recorder.set(recorder).expect("it is set once");
+    }
     let interrupt = Interrupt::default();
     let environment = environment.clone();
     let loader = Loader { opened, options, environment, interrupt: interrupt.clone() };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, PossibleValuesParser};
 use clap::{ArgAction, Args, ValueEnum};
 use qwire_server::Settings;
+use qwire_server::admin::recorder::{Recorder, Room};
 use qwire_server::edge::Address;
 use qwire_text::tools::Dialect;
 use tracing::level_filters::LevelFilter;
@@ -45,6 +46,8 @@ pub struct Options {
     pub share: Share,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub disk: DiskCache,
     #[command(flatten)]
     pub answers: Answers,
     #[command(flatten)]
@@ -130,6 +133,33 @@ pub struct Share {
     drain: u32,
 }
 
+/// What it keeps for later runs.
+#[derive(Args)]
+#[command(next_help_heading = "Disk cache")]
+pub struct DiskCache {
+    /// Most bytes of computed prefixes on disk, or off [default: a fifth of what is free there, at
+    /// most 64G]
+    #[arg(id = "disk-cache", long, value_name = "SIZE", value_parser = disk_size)]
+    pub size: Option<DiskSize>,
+    /// Their folder; several servers may share it [default: ~/.cache/qwire/pages]
+    #[arg(id = "disk-cache-dir", long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+}
+
+/// The size of a disk cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskSize {
+    Off,
+    Bytes(u64),
+}
+
+fn disk_size(text: &str) -> Result<DiskSize, String> {
+    match text {
+        "off" => Ok(DiskSize::Off),
+        text => parse_bytes(text).map(DiskSize::Bytes).map_err(|fault| format!("{fault}, or off")),
+    }
+}
+
 /// How it answers.
 #[derive(Args)]
 #[command(next_help_heading = "Answers")]
@@ -169,6 +199,17 @@ pub struct Journal {
     #[arg(num_args = 0..=1, require_equals = true)]
     #[arg(default_value = "false", default_missing_value = "true")]
     log_prompts: bool,
+    /// Keep a capsule of each request in this folder, for `qwire replay`: prompts and answers are
+    /// in it
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// Most capsules; the oldest make room
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    record_files: u32,
+    /// Most bytes of them
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_bytes)]
+    record_size: u64,
 }
 
 /// A sign of life; documented at its flag, which keeps the help in two columns.
@@ -211,6 +252,16 @@ impl Options {
 }
 
 impl Journal {
+    /// What keeps capsules, where that is wanted.
+    pub fn recorder(&self) -> Result<Option<Recorder>, Failure> {
+        let room = Room { files: self.record_files as usize, bytes: self.record_size };
+        let start = |folder: &PathBuf| {
+            let started = Recorder::start(folder, room);
+            started.map_err(|error| Failure::new(error).in_file(folder))
+        };
+        self.record.as_ref().map(start).transpose()
+    }
+
     /// Whether more is said than the log.
     pub fn is_for_people(&self) -> bool {
         self.log_format == LogForm::Text && self.log >= LevelFilter::INFO

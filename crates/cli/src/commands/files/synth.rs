@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use qwire_model::synthetic::{self, MIXES, Mix, Recipe, SHAPES, ShapePreset};
 
-use super::loading;
+use super::super::loading;
 use crate::draft::{self, Draft};
 use crate::failure::Failure;
 use crate::progress::{Bar, Unit};

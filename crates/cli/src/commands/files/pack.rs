@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use qwire_backend_cpu::sidecar::Sidecar;
 
-use super::loading::Opened;
+use super::super::loading::Opened;
 use crate::arguments::default_threads;
 use crate::config::Environment;
 use crate::failure::Failure;

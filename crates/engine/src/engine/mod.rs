@@ -1,9 +1,13 @@
 //! The engine: a runner and a scheduler in one hand, turn by turn.
 //!
 //! ```text
-//! turn   plan ─ copy pages ─ step ─ sample ─ deliver ─ layers of a chunk ─ deliver
+//! turn   plan ─ copy pages ─ step ─ sample ─ deliver ─ pages from the store ─ layers of a chunk
+//!        ─ pages to the store ─ deliver
 //! ```
 //! It has no thread: `service` gives it one, `qwire run` and the tests call it themselves.
+
+mod storage;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +15,17 @@ use std::time::Duration;
 use qwire_model::Runner;
 
 use crate::event::Delivery;
+use crate::pages::store::Store;
 use crate::request::{Refusal, Request, RequestId, Settings};
-use crate::scheduler::{Scheduler, guarded};
-use crate::watch::Watch;
+use crate::scheduler::{Plan, Scheduler, guarded};
+pub use watch::Watch;
 
 /// A runner and what is computed on it.
 pub struct Engine {
     runner: Box<dyn Runner>,
     scheduler: Scheduler,
     watch: Arc<Watch>,
+    store: Option<Arc<dyn Store>>,
 }
 
 impl Engine {
@@ -27,7 +33,18 @@ impl Engine {
     pub fn new(runner: Box<dyn Runner>, settings: Settings) -> Self {
         let scheduler = Scheduler::new(&*runner, settings);
         let watch = Arc::new(Watch::new(runner.halt()));
-        Self { runner, scheduler, watch }
+        Self { runner, scheduler, watch, store: None }
+    }
+
+    /// Keeps full pages here, and looks for them.
+    pub fn with_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.scheduler.keep_pages();
+        Self { store: Some(store), ..self }
+    }
+
+    /// Where pages are kept.
+    pub fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.store.as_ref()
     }
 
     /// Ends a request.
@@ -61,16 +78,40 @@ impl Engine {
         self.scheduler.submit(id, request, now)
     }
 
-    /// Does a little: a step of everybody who gets tokens, and the layers of a prompt that fit
-    /// beside it. False if there is nothing to do. The clock never goes back.
+    /// Does a little: a step of everybody who gets tokens, the layers of a prompt that fit beside
+    /// it, and some pages from and to the store. False if there is nothing to do, or nothing until
+    /// the store's bell rings. The clock never goes back.
     pub fn turn(
         &mut self,
         clock: &dyn Fn() -> Duration,
         deliver: &mut dyn FnMut(Delivery),
     ) -> bool {
+        if let Some(store) = &self.store {
+            self.scheduler.open_store(store.is_open());
+        }
         let plan = self.scheduler.plan(clock());
         self.scheduler.deliveries().into_iter().for_each(&mut *deliver); // those who start hear so
-        let Some(plan) = plan else { return false };
+        if let Some(store) = &self.store {
+            self.scheduler.wishes().into_iter().for_each(|wish| store.fetch(wish));
+        }
+        let planned = plan.is_some();
+        if let Some(plan) = plan {
+            self.step(plan, clock, deliver);
+        }
+        let restored = self.restore(clock);
+        self.read(clock);
+        let kept = self.keep(clock);
+        self.scheduler.deliveries().into_iter().for_each(deliver);
+        planned || restored || kept
+    }
+
+    /// The step of a plan; its chunk is parked.
+    fn step(
+        &mut self,
+        plan: Plan,
+        clock: &dyn Fn() -> Duration,
+        deliver: &mut dyn FnMut(Delivery),
+    ) {
         let runner = &mut *self.runner;
         let copied = guarded(|| {
             plan.copies.iter().for_each(|(from, to)| runner.copy_page(*from, *to));
@@ -93,15 +134,12 @@ impl Engine {
                 }
             }
         }
-        self.scheduler.deliveries().into_iter().for_each(&mut *deliver);
+        self.scheduler.deliveries().into_iter().for_each(deliver);
         if let Some(batch) = plan.park
             && let Err(fault) = guarded(|| self.runner.park(batch))
         {
             self.scheduler.advance_failed(fault);
         }
-        self.read(clock);
-        self.scheduler.deliveries().into_iter().for_each(deliver);
-        true
     }
 
     /// Layers of the parked chunk.

@@ -4,6 +4,8 @@
 //! which keeps pages beyond the life of a sequence; a page that somebody else uses too is copied
 //! before it is written. Slots past a table's length hold anything.
 
+pub mod store;
+
 use qwire_model::PageId;
 
 /// Positions in a page.
