@@ -44,7 +44,8 @@ fn the_binary_has_the_same() {
 #[test]
 fn the_best_tokens_answer_and_end() {
     let check = |prompt: &str, expected: &str| {
-        let answer = qwire(&["run", &asset("qwire-box.gguf"), prompt, "--json"]).json();
+        let answer =
+            qwire(&["run", &asset("qwire-box.gguf"), prompt, "--json", "--temp", "0"]).json();
         assert_eq!((&answer["text"], &answer["finish_reason"]), (&expected.into(), &"stop".into()));
     };
     check(

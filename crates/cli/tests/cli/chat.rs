@@ -7,7 +7,7 @@ use crate::model::{Folder, golden};
 
 /// A conversation with the model in the binary.
 fn chat(more: &[&str], lines: &str) -> Outcome {
-    qwire_with(&[&["chat", "--no-history"], more].concat(), lines.as_bytes())
+    qwire_with(&[&["chat", "--no-history", "--temp", "0"], more].concat(), lines.as_bytes())
 }
 
 #[test]

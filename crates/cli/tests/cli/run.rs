@@ -199,11 +199,11 @@ fn what_cannot_be_done_is_said() {
 #[test]
 fn a_word_alone_is_a_prompt_unless_it_looks_like_a_model() {
     let question = "Which option sets the temperature?";
-    let found = qwire(&["run", question]);
+    let found = qwire(&["run", question, "--temp", "0"]);
     let answer = "Pass `--temp T`; 0 always takes the best token.\n";
     assert_eq!((found.code, found.text().as_str()), (Some(0), answer), "{found:?}");
     assert!(found.stderr.starts_with("qwire-box: no MODEL was named"), "{}", found.stderr);
-    let piped = qwire_with(&["run", "--quiet"], question.as_bytes());
+    let piped = qwire_with(&["run", "--quiet", "--temp", "0"], question.as_bytes());
     assert_eq!((piped.text().as_str(), piped.stderr.as_str()), (answer, ""));
     qwire(&["run", "typo.gguf"]).fails(1, &["typo.gguf: no such file"]);
     qwire(&["run", "typo.gguf", "x"]).fails(1, &["typo.gguf: no such file"]);
