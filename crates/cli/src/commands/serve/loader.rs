@@ -1,6 +1,6 @@
 //! Loader: from a model's file to a model that answers.
 
-use std::path::Path;
+use std::path::{Path, absolute};
 use std::sync::Arc;
 
 use qwire_disk::Disk;
@@ -164,7 +164,7 @@ impl Loader {
             fingerprint: fingerprint(&identity),
             identity: digits(&identity),
             numbers: NUMBERS_VERSION,
-            path: std::path::absolute(&self.opened.path).unwrap_or_default(),
+            path: file.path().and_then(|at| absolute(at).ok()).unwrap_or_default(),
             created: now(),
             version: env!("CARGO_PKG_VERSION"),
         }

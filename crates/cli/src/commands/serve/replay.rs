@@ -54,8 +54,9 @@ pub fn replay(args: &ReplayArgs, environment: &Environment) -> Result<u8, Failur
     if !capsule.is_untouched() {
         eprintln!("warning: the capsule was changed since it was written: its sum does not fit");
     }
-    let path = args.model.as_deref().unwrap_or(&capsule.path);
-    let opened = Opened::open(path)?;
+    // The model in the binary has no path.
+    let recorded = Some(capsule.path.as_path()).filter(|path| !path.as_os_str().is_empty());
+    let opened = Opened::given(args.model.as_deref().or(recorded), false)?;
     let identity = digits(&identity(&opened.file));
     if identity != capsule.identity {
         let short = |identity: &str| identity.chars().take(16).collect::<String>();
@@ -63,7 +64,7 @@ pub fn replay(args: &ReplayArgs, environment: &Environment) -> Result<u8, Failur
         let theirs = &capsule.model;
         let message = format!("it was recorded with `{theirs}` ({a}), and this is another ({b})");
         let hint = "name the capsule's model with --model";
-        return Err(Failure::new(message).in_file(path).hint(hint));
+        return Err(Failure::new(message).in_file(&opened.path).hint(hint));
     }
     if capsule.numbers != NUMBERS_VERSION {
         let (theirs, build) = (capsule.numbers, &capsule.build);
