@@ -95,7 +95,7 @@ impl Scene {
     /// Everything computed is on the disk.
     fn settle(&mut self) {
         while self.engine.turn(&|| Duration::ZERO, &mut |_| {}) {}
-        self.engine.store().expect("there is one").settle(Duration::from_secs(60));
+        self.engine.store().expect("there is one").settle(Duration::from_mins(1));
     }
 
     fn finish(&mut self) -> BTreeMap<(u64, usize), Told> {

@@ -382,7 +382,7 @@ fn required_calls_end_whole() {
                 let draw = |words: &[u32]| {
                     let token = nth(words, lot(&mut seed));
                     // Most go on for as long as they may.
-                    let again = vocabulary.is_end(token) && lot(&mut seed) % rarely != 0;
+                    let again = vocabulary.is_end(token) && !lot(&mut seed).is_multiple_of(rarely);
                     if again { nth(words, lot(&mut seed)) } else { token }
                 };
                 let answer = drawn(vocabulary, grammar.clone(), budget, draw);

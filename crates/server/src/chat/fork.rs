@@ -226,8 +226,9 @@ mod tests {
         for n in 0..1000 {
             trail.note((Salt(0), marks), &[n; 10]);
         }
-        trail.note((Salt(0), marks), &[5; MOST_TOKENS / 2]);
-        trail.note((Salt(0), marks), &[6; MOST_TOKENS / 2]);
+        for token in [5, 6] {
+            trail.note((Salt(0), marks), &vec![token; MOST_TOKENS / 2]);
+        }
         let steps = trail.0.lock().unwrap();
         assert_eq!(steps.len(), 2);
     }

@@ -113,7 +113,8 @@ impl Conversation {
         let tools = (!self.tools.is_empty()).then(|| Value::from(self.tools.clone()));
         let messages = Value::from(self.messages());
         let opening = Opening::Fresh;
-        Ok(template.prompt(vocabulary, &messages, tools.as_ref(), opening, switches)?)
+        let tools = tools.as_ref();
+        Ok(template.prompt(vocabulary, &messages, tools, opening, switches, &mut Oblivion)?)
     }
 
     /// What reads the answer to a prompt.
