@@ -20,14 +20,14 @@ def qwire():
     return os.environ.get("QWIRE_BIN") or built("build", "--package", "qwire")
 
 
-def installed(lock):
+def installed(lock, *flags):
     """The programs of a lock file's packages; skips where the registry is out of reach."""
     name = lock.parent.name
     folder = AGENTS / name
     folder.mkdir(parents=True, exist_ok=True)
     for file in ("package.json", "package-lock.json"):
         shutil.copy(lock.parent / file, folder / file)
-    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder]
+    command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", folder, *flags]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"{name} cannot be installed: {done.stderr[-300:]}")
@@ -36,11 +36,12 @@ def installed(lock):
 
 @pytest.fixture(scope="session")
 def programs():
-    return installed(ROOT / "tests/agents/package-lock.json")
+    return installed(ROOT / "tests/agents/package-lock.json", "--ignore-scripts")
 
 
 @pytest.fixture(scope="session")
 def claude_code():
     if os.environ.get("QWIRE_CLAUDE_CODE") != "1":
         pytest.skip("Claude Code has a licence of its own: QWIRE_CLAUDE_CODE=1 installs it")
+    # Its script puts its program in place.
     return installed(ROOT / "tests/agents/claude-code/package-lock.json")

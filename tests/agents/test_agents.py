@@ -82,7 +82,9 @@ def test_an_agent_reads_edits_runs_and_finishes(agent, request, tmp_path, script
     work.mkdir(), home.mkdir()
     notes = work / "notes.txt"
     notes.write_text("teh first line\nsecond line\n")
-    variables = {name: os.environ[name] for name in ("LANG", "TERM", "TMPDIR") if name in os.environ}
+    variables = {
+        name: os.environ[name] for name in ("LANG", "TERM", "TMPDIR") if name in os.environ
+    }
     variables |= {"HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}", "IS_SANDBOX": "1"}
     with Scripted(scripted, script(calls(str(notes))), tmp_path) as server:
         command = [qwire, "launch", agent, "--url", server.url, "--", *arguments]

@@ -4,6 +4,8 @@
 //! Every run computes the logits of the same tokens at every position and must equal, as bits, a
 //! first run that takes one thread and one token at a time.
 
+mod boxed;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,7 +55,9 @@ fn token(seed: usize, vocab: usize) -> TokenId {
     TokenId(((mixed >> 33) % vocab as u64) as u32)
 }
 
-fn tokens(count: usize, vocab: usize) -> Vec<TokenId> {
+/// Tokens of a model's vocabulary, at random.
+fn tokens(count: usize, file: &File) -> Vec<TokenId> {
+    let vocab = file.tensor("token_embd.weight").expect("an embedding").dims[1] as usize;
     (0..count).map(|i| token(i + 1, vocab)).collect()
 }
 
@@ -90,15 +94,14 @@ fn sidecar(file: &Arc<File>, threads: usize) -> Sidecar {
 }
 
 /// Bits of the logits of every position.
-fn logits(file: &Arc<File>, run: Run, positions: usize) -> Vec<u32> {
-    let runner = load(file, run, positions);
-    let tokens = tokens(positions, runner.vocab());
+fn logits(file: &Arc<File>, run: Run, tokens: &[TokenId]) -> Vec<u32> {
+    let runner = load(file, run, tokens.len());
     match run.way {
-        Way::Chunks(chunk) => beside(runner, &tokens, 0, chunk),
-        Way::Beside(others, chunk) => beside(runner, &tokens, others, chunk),
-        Way::Rollback => rollback(runner, &tokens),
-        Way::Fork => fork(runner, &tokens),
-        Way::Parked(chunk, layers) => parked(runner, &tokens, (chunk, layers)),
+        Way::Chunks(chunk) => beside(runner, tokens, 0, chunk),
+        Way::Beside(others, chunk) => beside(runner, tokens, others, chunk),
+        Way::Rollback => rollback(runner, tokens),
+        Way::Fork => fork(runner, tokens),
+        Way::Parked(chunk, layers) => parked(runner, tokens, (chunk, layers)),
     }
 }
 
@@ -227,16 +230,16 @@ fn parked(
 }
 
 /// All runs give the bits of the first; f16 and f32 caches each have their own.
-fn check(name: &str, file: &Arc<File>, positions: usize, runs: &[Run]) {
+fn check(name: &str, file: &Arc<File>, tokens: &[TokenId], runs: &[Run]) {
     for kv in [KvType::F16, KvType::F32] {
         let mut runs = runs.iter().filter(|run| run.kv == kv);
         let Some(first) = runs.next() else { continue };
-        let expected = logits(file, *first, positions);
+        let expected = logits(file, *first, tokens);
         for run in runs {
-            let found = logits(file, *run, positions);
+            let found = logits(file, *run, tokens);
             assert_eq!(found.len(), expected.len(), "{name} {run:?}");
             let differs = found.iter().zip(&expected).position(|(a, b)| a != b);
-            let position = differs.map(|at| at / (found.len() / positions));
+            let position = differs.map(|at| at / (found.len() / tokens.len()));
             assert_eq!(position, None, "{name} {run:?}: other bits from this position on");
         }
     }
@@ -247,8 +250,8 @@ fn golden(name: &str) -> Arc<File> {
     Arc::new(File::open(&path.join(format!("{name}.gguf"))).expect("a model"))
 }
 
-/// Every combination at hidden 256 and 300 positions.
-fn full_matrix(name: &str) {
+/// Every combination at hidden 256 and some 300 positions.
+fn full_matrix(name: &str, file: &Arc<File>, tokens: &[TokenId]) {
     let isa = Isa::detect().name();
     let mut runs = Vec::new();
     for kv in [KvType::F16, KvType::F32] {
@@ -275,17 +278,27 @@ fn full_matrix(name: &str) {
             }
         }
     }
-    check(name, &golden(name), 300, &runs);
+    check(name, file, tokens, &runs);
 }
 
 #[test]
 fn mixture_full_matrix() {
-    full_matrix("moe-q4_k_m");
+    let file = golden("moe-q4_k_m");
+    full_matrix("moe-q4_k_m", &file, &tokens(300, &file));
 }
 
 #[test]
 fn dense_full_matrix() {
-    full_matrix("dense3-q4_k_m");
+    let file = golden("dense3-q4_k_m");
+    full_matrix("dense3-q4_k_m", &file, &tokens(300, &file));
+}
+
+/// The same where training made the router's choices and peaked the logits.
+#[test]
+fn trained_full_matrix() {
+    let file = boxed::model();
+    let tokens: Vec<TokenId> = boxed::conversations(&file).concat();
+    full_matrix("qwire-box", &file, &tokens[..300]);
 }
 
 /// At hidden 1024 and past two attention blocks: each value of each dimension at least once.
@@ -316,7 +329,7 @@ fn covering_subset(shape: &str, mix: &str) {
         kept(run(5, single, isa, Way::Chunks(1100))),
         run(2, single, isa, Way::Fork),
     ];
-    check(shape.name, &file, 1100, &runs);
+    check(shape.name, &file, &tokens(1100, &file), &runs);
 }
 
 #[test]
@@ -340,5 +353,5 @@ fn chunk_of_2048() {
     let panels = Panels::Packed;
     let run = |way| Run { threads: 2, kv: KvType::F16, isa, way, panels };
     let runs = [512, 2048].map(|chunk| run(Way::Chunks(chunk)));
-    check("tiny-moe", &file, 2100, &runs);
+    check("tiny-moe", &file, &tokens(2100, &file), &runs);
 }

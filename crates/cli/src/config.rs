@@ -5,6 +5,7 @@
 //! QWIRE_ISA       default of --isa
 //! QWIRE_OPTION    default of any option of `qwire serve`
 //! XDG_CACHE_HOME  where to keep what can be made again; else HOME/.cache
+//! XDG_STATE_HOME  where the lines of a chat are kept; else HOME/.local/state
 //! PATH            where `qwire launch` looks for an agent
 //! NO_COLOR        no colour on stderr when set to anything, as does TERM=dumb
 //! ```
@@ -25,6 +26,8 @@ pub struct Environment {
     pub isa: Option<String>,
     /// The folder for what can be made again.
     pub cache: Option<PathBuf>,
+    /// The folder for what was done before.
+    pub history: Option<PathBuf>,
     /// Whether messages may be coloured on a terminal.
     pub colour: bool,
     /// The folders of programs.
@@ -55,6 +58,10 @@ impl Environment {
         Ok(Self {
             threads: threads.transpose()?,
             isa: set("QWIRE_ISA"),
+            history: set("XDG_STATE_HOME")
+                .map(PathBuf::from)
+                .filter(absolute)
+                .or_else(|| home.as_ref().map(|home| home.join(".local/state"))),
             cache: cache.or_else(|| home.map(|home| home.join(".cache"))),
             colour: set("NO_COLOR").is_none() && !dumb,
             programs: set("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default(),
@@ -85,6 +92,9 @@ mod tests {
         assert_eq!(cache(&[("HOME", "/a"), ("XDG_CACHE_HOME", "/b")]), Some("/b".into()));
         assert_eq!(cache(&[("HOME", "/a"), ("XDG_CACHE_HOME", "b")]), Some("/a/.cache".into()));
         assert_eq!(cache(&[]), None);
+        let history = |pairs: &[_]| read(pairs).unwrap().history;
+        assert_eq!(history(&[("HOME", "/a")]), Some("/a/.local/state".into()));
+        assert_eq!(history(&[("HOME", "/a"), ("XDG_STATE_HOME", "/b")]), Some("/b".into()));
         assert!(!read(&[("TERM", "dumb")]).unwrap().colour);
         let fault = read(&[("QWIRE_THREADS", "many")]).unwrap_err();
         assert!(fault.contains("QWIRE_THREADS is `many`"), "{fault}");

@@ -67,10 +67,21 @@ impl Failure {
         one_line(self.message.as_deref().unwrap_or_default())
     }
 
+    /// Whether there is nothing to say.
+    pub fn is_silent(&self) -> bool {
+        self.message.is_none()
+    }
+
     /// Prints the line and the hint to stderr and gives the exit code.
     pub fn report(&self, environment: &Environment) -> u8 {
+        self.tell(environment.colour);
+        self.code
+    }
+
+    /// Prints the line and the hint to stderr.
+    pub fn tell(&self, colour: bool) {
         let mut stderr = io::stderr().lock();
-        let paint = environment.colour && stderr.is_terminal();
+        let paint = colour && stderr.is_terminal();
         let (red, cyan, plain) =
             if paint { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
         // With stderr closed there is nobody to tell.
@@ -80,7 +91,6 @@ impl Failure {
         if let Some(hint) = &self.hint {
             let _ = writeln!(stderr, "{cyan}hint:{plain} {}", one_line(hint));
         }
-        self.code
     }
 }
 

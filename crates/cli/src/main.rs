@@ -39,16 +39,19 @@ Models are GGUF files. The same model, prompt and seed give the same tokens, wha
 of threads, the instruction set or the size of the steps.
 
 Examples:
+  qwire run \"How do I start the server?\"                ask the small model in the binary
+  qwire chat model.gguf                                 talk with a model
   qwire run model.gguf \"Why is the sky blue?\"           answer a question
   qwire run model.gguf \"Explain this:\" -f main.rs       ask about a file
   git diff | qwire run model.gguf --system \"Review it\"  read the prompt from a pipe
   qwire serve model.gguf                                answer clients of OpenAI's API
+  qwire launch claude-code --model model.gguf           a coding agent, and a server for it
   qwire inspect model.gguf                              what is in the file, does it fit here
   qwire bench model.gguf                                how quick is it
   qwire pack model.gguf                                 spare the loading from now on
 
 `qwire COMMAND --help` says more. Environment: QWIRE_THREADS, QWIRE_ISA, for `serve` QWIRE_ and the
-name of any option; XDG_CACHE_HOME, NO_COLOR.";
+name of any option; XDG_CACHE_HOME, XDG_STATE_HOME, NO_COLOR.";
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;

@@ -15,6 +15,9 @@ use signal_hook::{flag, low_level};
 
 use crate::failure::{Failure, one_line};
 
+/// The exit code of work that Ctrl-C ended.
+pub const CTRL_C: u8 = 128 + SIGINT as u8;
+
 /// Whether somebody wants the work to end.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
@@ -45,6 +48,14 @@ impl Interrupt {
     /// Somebody within wants the work to end.
     pub fn raise(&self) {
         self.signal.store(SIGTERM as usize, Ordering::Relaxed);
+    }
+
+    /// Forgets a Ctrl-C that has done its work; other signals stay.
+    pub fn calm(&self) {
+        if self.code() == Some(CTRL_C) {
+            self.signal.store(0, Ordering::Relaxed);
+            self.kills.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Begins work that leaves nothing behind; an error where the end was asked for already.

@@ -114,3 +114,53 @@ fn release(file: &File, at: u64, len: u64) {
 
 #[cfg(not(target_os = "linux"))]
 fn release(_: &File, _: u64, _: u64) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_made_once_for_each_content_of_the_files() {
+        let folder = std::env::temp_dir().join(format!("qwire-digest-{}", std::process::id()));
+        let cache = folder.join("cache");
+        fs::create_dir_all(&folder).unwrap();
+        let paths = ["a", "b"].map(|name| folder.join(name)).to_vec();
+        let write = |a: &[u8], b: &[u8]| {
+            fs::write(&paths[0], a).unwrap();
+            fs::write(&paths[1], b).unwrap();
+            // Files that are as long and were changed in the same tick would not be told apart.
+            let tick = std::time::SystemTime::now() + Duration::from_secs(a.len() as u64);
+            File::open(&paths[0]).unwrap().set_modified(tick).unwrap();
+        };
+        let digest = || Digest::of(&cache, paths.clone()).expect("they are there");
+        let made = |digest: &Digest| digest.make(&|_| true).expect("they can be read");
+        write(b"one", b"two");
+        let first = digest();
+        assert_eq!(
+            (first.known(), first.make(&|_| false).unwrap(), first.known()),
+            (None, None, None)
+        );
+        let one = made(&first).expect("to its end");
+        assert_eq!(digest().known(), Some(one));
+        write(b"onet", b"wo");
+        assert_eq!(digest().known(), None);
+        let other = made(&digest()).expect("to its end");
+        assert_ne!(other, one, "what belongs to which file counts");
+        write(b"one", b"two");
+        assert_eq!(made(&digest()), Some(one));
+        let record = digest().record;
+        for at in 0..64 {
+            let mut bytes = fs::read(&record).unwrap();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&record, &bytes).unwrap();
+            assert_eq!(digest().known(), None, "byte {at}");
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&record, &bytes).unwrap();
+        }
+        assert_eq!(digest().known(), Some(one));
+        fs::write(&record, [0; 10]).unwrap();
+        assert_eq!(digest().known(), None);
+        assert!(Digest::of(&cache, vec![folder.join("none")]).is_err());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -130,15 +130,21 @@ impl Disk {
         if self.shared.open.set((identity, folder)).is_err() {
             return Ok(());
         }
-        let works: [(&str, fn(&Shared)); 2] =
-            [("qwire-disk-write", Shared::write), ("qwire-disk-read", Shared::read)];
-        for (name, work) in works {
-            let shared = self.shared.clone();
-            let thread = thread::Builder::new().name(name.into()).spawn(move || work(&shared))?;
-            self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
-        }
+        self.start("qwire-disk-write", Shared::write)?;
+        self.start("qwire-disk-read", Shared::read)?;
         self.shared.ring();
         Ok(())
+    }
+
+    fn start(&self, name: &str, work: fn(&Shared)) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let thread = thread::Builder::new().name(name.into()).spawn(move || work(&shared))?;
+        self.threads().push(thread);
+        Ok(())
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,7 +157,7 @@ impl Drop for Disk {
     fn drop(&mut self) {
         self.shared.desk().over = true;
         self.shared.change.notify_all();
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(|e| e.into_inner()));
+        let threads = std::mem::take(&mut *self.threads());
         for thread in threads {
             // What it had in hand is finished, or its panic was told.
             let _ = thread.join();

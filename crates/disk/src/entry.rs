@@ -53,12 +53,11 @@ impl Identity {
     /// The key of a page.
     pub fn key(&self, salt: Salt, above: Option<Key>, tokens: &[u32]) -> Key {
         let mut hash = Sha256::new();
-        match above {
-            Some(above) => hash.update(above.0),
-            None => {
-                hash.update(self.0);
-                hash.update(salt.0.to_le_bytes());
-            }
+        if let Some(above) = above {
+            hash.update(above.0);
+        } else {
+            hash.update(self.0);
+            hash.update(salt.0.to_le_bytes());
         }
         let mut bytes = [0; 4 * PAGE];
         for (bytes, token) in bytes.as_chunks_mut().0.iter_mut().zip(tokens) {

@@ -1,5 +1,6 @@
 //! File: one model as the rest of the system sees it, whether it lies in one file or in several.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -29,9 +30,9 @@ impl File {
         File::read(Source::open(path)?)
     }
 
-    /// A model in memory.
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<File, Error> {
-        File::read(Source::from_bytes(bytes)?)
+    /// A model in memory, or one that is part of the program.
+    pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<File, Error> {
+        File::read(Source::from_bytes(bytes.into())?)
     }
 
     fn read(source: Source) -> Result<File, Error> {

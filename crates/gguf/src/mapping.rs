@@ -1,4 +1,5 @@
-//! Source: the bytes of one file, mapped or in memory. The only place of this crate with `unsafe`.
+//! Source: the bytes of one file: mapped, in memory, or part of the program. The only place of this
+//! crate with `unsafe`.
 //!
 //! A mapped file that is replaced by rename stays as it was. One that is written in place while
 //! mapped shows what was written: later reads go through checked slices, so that is at worst
@@ -7,6 +8,7 @@
 
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -31,7 +33,7 @@ pub(crate) struct Source {
 
 enum Bytes {
     Mapped(Mmap, fs::File),
-    Owned(Vec<u8>),
+    Held(Cow<'static, [u8]>),
 }
 
 impl Source {
@@ -53,17 +55,17 @@ impl Source {
         Ok(Source { bytes: Bytes::Mapped(bytes, file), path: Some(path.to_path_buf()) })
     }
 
-    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Result<Source, Error> {
+    pub(crate) fn from_bytes(bytes: Cow<'static, [u8]>) -> Result<Source, Error> {
         if bytes.is_empty() {
             return Err(empty());
         }
-        Ok(Source { bytes: Bytes::Owned(bytes), path: None })
+        Ok(Source { bytes: Bytes::Held(bytes), path: None })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Mapped(map, _) => map,
-            Bytes::Owned(bytes) => bytes,
+            Bytes::Held(bytes) => bytes,
         }
     }
 

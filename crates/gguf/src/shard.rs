@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expected: &str) {
-        let source = Source::from_bytes(bytes.to_vec()).unwrap();
+        let source = Source::from_bytes(bytes.to_vec().into()).unwrap();
         let error = Shard::read(source, 0, &mut vec![]).err().expect("an error").to_string();
         assert!(error.contains(expected), "{error:?} lacks {expected:?}");
     }

@@ -1,8 +1,8 @@
 """A server that writes down what a client asks, and answers it in its wire with calls from a list.
 
-`recorder.py FOLDER PORT CALLS.json`, with CALLS a list of [tool, arguments], or of texts for clients
-that know no tools. Each request becomes FOLDER/NNN.json. The answers are as plain as they can be:
-they only lead the client on to its next request.
+`recorder.py FOLDER PORT CALLS.json`, with CALLS a list of [tool, arguments], or of texts for a
+client that knows no tools. Each request becomes FOLDER/NNN.json. The answers are as plain as they
+can be: they only lead the client on to its next request.
 """
 
 import json
@@ -32,7 +32,9 @@ def results(body):
 
 def blocks_of(item):
     content = item.get("content")
-    return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+    return (
+        [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+    )
 
 
 class Recorder(BaseHTTPRequestHandler):
@@ -54,7 +56,11 @@ class Recorder(BaseHTTPRequestHandler):
         request = {"method": self.command, "path": self.path, "headers": list(self.headers.items())}
         request |= {"body": body, "called": called}
         (self.folder / f"{number:03}.json").write_text(json.dumps(request, indent=1))
-        wires = {"completions": self.say_chat, "responses": self.say_responses, "messages": self.say_messages}
+        wires = {
+            "completions": self.say_chat,
+            "responses": self.say_responses,
+            "messages": self.say_messages,
+        }
         wire = wires.get(path.rsplit("/", 1)[-1])
         if self.command == "POST" and wire:
             wire(number, *reply)
@@ -85,11 +91,20 @@ class Recorder(BaseHTTPRequestHandler):
         self.end_headers()
         for name, data in events:
             text = data if isinstance(data, str) else json.dumps(data)
-            self.wfile.write(f"event: {name}\ndata: {text}\n\n".encode() if name else f"data: {text}\n\n".encode())
+            self.wfile.write(
+                f"event: {name}\ndata: {text}\n\n".encode()
+                if name
+                else f"data: {text}\n\n".encode()
+            )
         self.close_connection = True
 
     def say_chat(self, number, text, call):
-        chunk = {"id": f"chatcmpl-{number}", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
+        chunk = {
+            "id": f"chatcmpl-{number}",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": MODEL,
+        }
         deltas = [{"role": "assistant", "content": ""}, {"content": text}]
         if call:
             function = {"name": call[1], "arguments": json.dumps(call[2])}
@@ -100,7 +115,9 @@ class Recorder(BaseHTTPRequestHandler):
         choices.append({"index": 0, "delta": {}, "finish_reason": reason})
         usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
         chunks = [chunk | {"choices": [choice]} for choice in choices]
-        self.events((None, data) for data in [*chunks, chunk | {"choices": [], "usage": usage}, "[DONE]"])
+        self.events(
+            (None, data) for data in [*chunks, chunk | {"choices": [], "usage": usage}, "[DONE]"]
+        )
 
     def say_responses(self, number, text, call):
         content = [{"type": "output_text", "text": text, "annotations": []}]
@@ -121,7 +138,8 @@ class Recorder(BaseHTTPRequestHandler):
             rows.append(("response.output_item.done", {"output_index": at, "item": item}))
         rows.append(("response.completed", {"response": ended}))
         self.events(
-            (name, {"type": name, "sequence_number": at, **data}) for at, (name, data) in enumerate(rows)
+            (name, {"type": name, "sequence_number": at, **data})
+            for at, (name, data) in enumerate(rows)
         )
 
     def say_messages(self, number, text, call):
@@ -133,7 +151,9 @@ class Recorder(BaseHTTPRequestHandler):
         blocks = [({"type": "text", "text": ""}, {"type": "text_delta", "text": text})]
         if call:
             block = {"type": "tool_use", "id": call[0], "name": call[1], "input": {}}
-            blocks.append((block, {"type": "input_json_delta", "partial_json": json.dumps(call[2])}))
+            blocks.append(
+                (block, {"type": "input_json_delta", "partial_json": json.dumps(call[2])})
+            )
         for at, (block, delta) in enumerate(blocks):
             rows.append(("content_block_start", {"index": at, "content_block": block}))
             rows.append(("content_block_delta", {"index": at, "delta": delta}))

@@ -53,7 +53,9 @@ def marked(value, called):
         return value
     if isinstance(value, list):
         return [marked(item, called) for item in value]
-    return {ANSWER: "{answer}", id_: "{call}"}.get(value, value) if isinstance(value, str) else value
+    return (
+        {ANSWER: "{answer}", id_: "{call}"}.get(value, value) if isinstance(value, str) else value
+    )
 
 
 def headers(request):
@@ -87,9 +89,13 @@ def shape(folder, package, version):
             rows.append({"turn": "probe", **row, "headers": headers(request)})
         elif main is None and is_call(request):
             main = request
-            rows.append({"turn": "main", **row, "headers": headers(request), "body": stripped(body)})
+            rows.append(
+                {"turn": "main", **row, "headers": headers(request), "body": stripped(body)}
+            )
         elif main is None:
-            rows.append({"turn": "aside", **row, "headers": headers(request), "body": stripped(body)})
+            rows.append(
+                {"turn": "aside", **row, "headers": headers(request), "body": stripped(body)}
+            )
         else:
             rows.append({"turn": "result", "body": following(main["body"], body, main["called"])})
             break

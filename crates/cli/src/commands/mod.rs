@@ -7,25 +7,22 @@ mod inspect;
 mod loading;
 mod logits;
 mod reading;
-mod run;
 mod serve;
+mod talk;
 mod tokenize;
-
-use std::path::Path;
-use std::sync::Arc;
 
 use clap::Subcommand;
 use qwire_engine::Sampling;
-use qwire_gguf::{File, Metadata};
+use qwire_gguf::Metadata;
 
 use crate::config::Environment;
 use crate::failure::Failure;
-use crate::signals;
 
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
-    Run(Box<run::RunArgs>),
+    Run(Box<talk::RunArgs>),
+    Chat(Box<talk::ChatArgs>),
     Serve(serve::ServeArgs),
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
@@ -43,7 +40,8 @@ impl Command {
     /// Does it; the exit code where it ends well.
     pub fn run(self, environment: &Environment) -> Result<u8, Failure> {
         match self {
-            Self::Run(args) => run::run(&args, environment),
+            Self::Run(args) => talk::run(&args, environment),
+            Self::Chat(args) => talk::chat(&args, environment),
             Self::Serve(args) => serve::serve(&args, environment),
             Self::Inspect(args) => inspect::inspect(&args, environment),
             Self::Tokenize(args) => tokenize::tokenize(&args),
@@ -57,13 +55,6 @@ impl Command {
             Self::Launch(args) => agents::launch::launch(&args, environment),
         }
     }
-}
-
-/// Maps a model's file, and watches that it stays whole.
-fn open(path: &Path) -> Result<Arc<File>, Failure> {
-    let file = File::open(path).map_err(|error| Failure::from(error).in_file(path))?;
-    signals::watch_mapping(path)?;
-    Ok(Arc::new(file))
 }
 
 /// How tokens are chosen where nobody says it: as the model's file recommends, else as Qwen

@@ -7,6 +7,7 @@ use clap::Args;
 use qwire_text::{Controls, Special, Vocabulary};
 use serde::Serialize;
 
+use super::loading;
 use crate::arguments::{parse_ids, read_stdin, utf8};
 use crate::failure::Failure;
 
@@ -20,8 +21,8 @@ Examples:
   echo -n \"Hello world\" | qwire tokenize model.gguf
   echo \"[9707, 1879]\" | qwire tokenize model.gguf --decode")]
 pub struct TokenizeArgs {
-    /// The model, or its first file
-    model: PathBuf,
+    /// The model, or its first file [default: the small one in the binary]
+    model: Option<PathBuf>,
     /// Leave the texts of special tokens, such as <|im_end|>, as text
     #[arg(long, conflicts_with = "decode")]
     no_special: bool,
@@ -41,9 +42,9 @@ struct Tokens {
 
 /// Reads stdin, writes stdout.
 pub fn tokenize(args: &TokenizeArgs) -> Result<u8, Failure> {
-    let file = super::open(&args.model)?;
+    let file = loading::open(args.model.as_deref(), false)?;
     let vocabulary = Vocabulary::from_gguf(file.metadata())
-        .map_err(|error| Failure::from(error).in_file(&args.model))?;
+        .map_err(|error| Failure::from(error).in_file(loading::shown(args.model.as_deref())))?;
     let text = utf8(read_stdin()?, "stdin")?;
     let mut out = io::stdout().lock();
     if args.decode {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::binary::qwire;
+use crate::binary::{qwire, qwire_with};
 
 const MOST_BYTES: u64 = 8_000_000;
 
@@ -23,9 +23,29 @@ fn the_card_names_the_file() {
 }
 
 #[test]
+fn the_binary_has_the_same() {
+    let (given, own) = (qwire(&["inspect", &asset("qwire-box.gguf"), "--json"]).json(), {
+        let own = qwire(&["inspect", "--json"]);
+        assert!(own.stderr.is_empty(), "{}", own.stderr);
+        own.json()
+    });
+    for part in ["file", "model", "weights", "tokenizer", "template"] {
+        assert_eq!(own[part], given[part], "{part}");
+    }
+    assert!(own["sidecar"].is_null());
+    let ids = qwire_with(&["tokenize"], b"qwire serve");
+    assert_eq!(
+        ids.stdout,
+        qwire_with(&["tokenize", &asset("qwire-box.gguf")], b"qwire serve").stdout
+    );
+    assert!(ids.stderr.starts_with("qwire-box: "), "{}", ids.stderr);
+}
+
+#[test]
 fn the_best_tokens_answer_and_end() {
     let check = |prompt: &str, expected: &str| {
-        let answer = qwire(&["run", &asset("qwire-box.gguf"), prompt, "--json"]).json();
+        let answer =
+            qwire(&["run", &asset("qwire-box.gguf"), prompt, "--json", "--temp", "0"]).json();
         assert_eq!((&answer["text"], &answer["finish_reason"]), (&expected.into(), &"stop".into()));
     };
     check(

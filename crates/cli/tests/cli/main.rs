@@ -4,6 +4,7 @@ mod agents;
 mod artefact;
 mod bench;
 mod binary;
+mod chat;
 mod files;
 mod hostile;
 mod inspect;

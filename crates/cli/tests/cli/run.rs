@@ -175,7 +175,6 @@ fn what_makes_no_sense_is_a_usage_error() {
     check(&["x", "--threads", "0"], &["--threads"]);
     check(&["x", "--kv-memory", "lots"], &["lots"]);
     check(&["x", "--logit-bias", "5"], &["ID=B"]);
-    qwire(&["run"]).fails(2, &["MODEL"]);
     qwire(&["fly"]).fails(2, &["fly"]);
     let environment = command(&["run", &model, "x"]).env("QWIRE_THREADS", "many").spawn().unwrap();
     finish(environment).fails(2, &["QWIRE_THREADS is `many`"]);
@@ -198,6 +197,22 @@ fn what_cannot_be_done_is_said() {
 }
 
 #[test]
+fn a_word_alone_is_a_prompt_unless_it_looks_like_a_model() {
+    let question = "Which option sets the temperature?";
+    let found = qwire(&["run", question, "--temp", "0"]);
+    let answer = "Pass `--temp T`; 0 always takes the best token.\n";
+    assert_eq!((found.code, found.text().as_str()), (Some(0), answer), "{found:?}");
+    assert!(found.stderr.starts_with("qwire-box: no MODEL was named"), "{}", found.stderr);
+    let piped = qwire_with(&["run", "--quiet", "--temp", "0"], question.as_bytes());
+    assert_eq!((piped.text().as_str(), piped.stderr.as_str()), (answer, ""));
+    qwire(&["run", "typo.gguf"]).fails(1, &["typo.gguf: no such file"]);
+    qwire(&["run", "typo.gguf", "x"]).fails(1, &["typo.gguf: no such file"]);
+    qwire(&["run", "no such model", "x"]).fails(1, &["no such model: no such file"]);
+    qwire(&["run"]).fails(1, &["the prompt is empty"]);
+    assert_eq!(qwire(&["run", &golden(MODEL)]).code, Some(1), "it waits for a prompt on stdin");
+}
+
+#[test]
 fn a_full_context_is_an_honest_length() {
     let answer = run(&["--temp", "0", "--ctx", "10", "--raw", "the thing", "-n", "99"]);
     let sum = answer["prompt_tokens"].as_u64().unwrap() as usize;
@@ -210,7 +225,7 @@ fn help_and_version_are_there() {
     let bare = qwire::<&str>(&[]);
     assert_eq!(bare.code, Some(2));
     assert!(bare.stderr.contains("Examples:"), "{}", bare.stderr);
-    for command in ["run", "inspect", "tokenize", "logits", "synth"] {
+    for command in ["run", "chat", "inspect", "tokenize", "logits", "synth"] {
         let help = qwire(&[command, "--help"]);
         assert_eq!((help.code, help.text().contains("Examples:")), (Some(0), true), "{command}");
     }

@@ -101,7 +101,7 @@ fn requests_are_answered_before_the_model_is_there_and_after() {
     let (code, said) = server.ends();
     assert_eq!(code, Some(0), "{said}");
     for words in
-        ["context  256 of the model's 4,096 tokens", "reads ", "OPENAI_BASE_URL=http://127"]
+        ["context  256 of the model's 4,096 tokens", "OPENAI_BASE_URL=http://127", "qwire launch"]
     {
         assert!(said.contains(words), "{words:?} is not in {said}");
     }

@@ -66,10 +66,9 @@ impl Scheduler {
     }
 
     fn restoring(&self, id: u64) -> Option<(Key, Restoring)> {
-        let found = self.running.values().find_map(|sequence| {
+        self.running.values().find_map(|sequence| {
             sequence.restoring.filter(|wish| wish.id == id).map(|wish| (sequence.key, wish))
-        });
-        found
+        })
     }
 
     /// Where the next page of a wish is to be written; none if nobody wants it.

@@ -182,7 +182,7 @@ mod tests {
             bytes.extend(*key);
             bytes.extend([0, 0, 0, 0, *value]);
         }
-        let source = Arc::new(Source::from_bytes(bytes).unwrap());
+        let source = Arc::new(Source::from_bytes(bytes.into()).unwrap());
         Metadata::read(&source, &mut Cursor::new(source.bytes()), entries.len() as u64)
             .map_err(|error| error.to_string())
     }

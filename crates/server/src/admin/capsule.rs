@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use qwire_engine::sampler::Dry;
 use qwire_engine::{Choice, Request, Sampling, TokenId};
-use qwire_text::tools::{Rules, Thinking};
+use qwire_text::tools::{Rules, Thinking, Tool};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -237,7 +237,7 @@ impl Draw {
 /// What binds an answer, in words from which [`read`] makes it again.
 fn terms(reading: &Reading) -> Value {
     let (dialect, tools) = reading.tools();
-    let tool = |tool: &qwire_text::tools::Tool| json!({ "name": tool.name, "parameters": tool.parameters });
+    let tool = |tool: &Tool| json!({ "name": tool.name, "parameters": tool.parameters });
     let (choice, form) = &reading.demand;
     let thinking = match reading.rules.thinking {
         Thinking::Never => "never",

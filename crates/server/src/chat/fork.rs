@@ -171,8 +171,8 @@ pub fn header(hit: Option<usize>, total: usize, fork: Option<&Fork>) -> HeaderVa
         (false, false) => ", why=extends",
     };
     if fork.common < fork.before {
-        text += &format!(", at={}", fork.common);
-        text += &fork.span.map_or_else(String::new, |span| format!(", span={span}"));
+        let span = fork.span.map_or_else(String::new, |span| format!(", span={span}"));
+        text = format!("{text}, at={}{span}", fork.common);
     }
     HeaderValue::from_str(&text).expect("figures and names")
 }

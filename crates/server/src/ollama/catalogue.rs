@@ -126,7 +126,7 @@ fn details(model: &Model) -> Value {
 fn billions(parameters: u64) -> String {
     match parameters {
         ..1_000_000 => format!("{:.1}K", parameters as f64 / 1e3),
-        ..1_000_000_000 => format!("{:.1}M", parameters as f64 / 1e6),
+        1_000_000..1_000_000_000 => format!("{:.1}M", parameters as f64 / 1e6),
         _ => format!("{:.1}B", parameters as f64 / 1e9),
     }
 }

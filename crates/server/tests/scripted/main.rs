@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{env, fs, io};
 
-use qwire_engine::{Sampling, Service};
+use qwire_engine::{Engine, Sampling, Service};
 use qwire_gguf::File;
 use qwire_server::edge::{Address, Ending, bind, serve};
 use qwire_server::{App, Facts, Model, Settings};
@@ -74,7 +74,7 @@ fn app(vocabulary: &Path, script: &str) -> Arc<App> {
         dialect: Dialect::of_template(source).expect("a template that teaches calls"),
         sampling: Sampling::default(),
         facts,
-        service: Service::start(Box::new(runner), settings).expect("a thread"),
+        service: Service::start(Engine::new(Box::new(runner), settings)).expect("a thread"),
         vocabulary,
     });
     app

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use qwire_engine::pages::PAGE;
-use qwire_model::{Batch, KvType, Limits, PageId, Poison, Runner};
+use qwire_model::{Batch, KvType, Limits, PageForm, PageId, Poison, Runner};
 use qwire_text::{Controls, Special, Vocabulary};
 
 use crate::script::Script;
@@ -123,5 +123,23 @@ impl Runner for Scripted {
     fn copy_page(&mut self, from: PageId, to: PageId) {
         let (from, to) = (from.0 as usize * PAGE, to.0 as usize * PAGE);
         self.slots.copy_within(from..from + PAGE, to);
+    }
+
+    fn page_form(&self) -> PageForm {
+        PageForm { bytes: PAGE * size_of::<u32>(), layout: "slot", numbers: "scripted" }
+    }
+
+    fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {
+        let at = page.0 as usize * PAGE;
+        let slots = self.slots[at..at + PAGE].iter();
+        slots.zip(bytes.as_chunks_mut().0).for_each(|(token, bytes)| *bytes = token.to_le_bytes());
+    }
+
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) {
+        let at = page.0 as usize * PAGE;
+        let slots = self.slots[at..at + PAGE].iter_mut();
+        slots
+            .zip(bytes.as_chunks().0)
+            .for_each(|(token, bytes)| *token = u32::from_le_bytes(*bytes));
     }
 }

@@ -21,6 +21,7 @@ const DEPENDENCIES: &[(&str, &str)] = &[
     ("minijinja", "chat templates are Jinja"),
     ("minijinja-contrib", "and call Python's methods"),
     ("rustix", "space of a disk, dropping a file's cache, a write that a signal handler may make"),
+    ("rustyline", "the line that is typed in a chat: editing, history, several lines"),
     ("serde", "wire formats"),
     ("serde_json", "JSON, key order preserved"),
     ("sha2", "checksums of models and sidecars, and what tells one model from another"),

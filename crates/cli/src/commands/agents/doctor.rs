@@ -83,8 +83,8 @@ fn page(agent: &Agent, told: &Told, checks: usize, failed: usize) -> String {
     let lines: String = lines.collect();
     let (title, name, url) = (agent.title, agent.name, &told.url);
     format!(
-        "\n{verdict}\n\nTo run {title} against this server:\n\n{lines}\nor `qwire launch {name} --url \
-         {url}`, which tells it the same.\nNot installed? {}",
+        "\n{verdict}\n\nTo run {title} against this server:\n\n{lines}\n\
+         or `qwire launch {name} --url {url}`, which tells it the same.\nNot installed? {}",
         agent.install
     )
 }

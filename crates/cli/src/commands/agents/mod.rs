@@ -13,7 +13,7 @@ pub mod launch;
 mod player;
 mod refusals;
 mod report;
-mod roster;
+pub mod roster;
 mod server;
 mod shape;
 mod streams;

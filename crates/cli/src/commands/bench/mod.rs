@@ -50,8 +50,8 @@ Examples:
   qwire bench model.gguf -p 0 -n 64 --parallel 8
   qwire bench model.gguf --threads 1,2,4 --markdown")]
 pub struct BenchArgs {
-    /// The model, or its first file
-    model: PathBuf,
+    /// The model, or its first file [default: the small one in the binary]
+    model: Option<PathBuf>,
     #[command(flatten)]
     trials: TrialArgs,
     /// Worker threads, several to compare; the model is loaded for each [default: the CPUs this
@@ -115,8 +115,9 @@ pub fn bench(args: &BenchArgs, environment: &Environment) -> Result<u8, Failure>
     let interrupt = Interrupt::install()?;
     let packing = args.steps.packing();
     let manner = Manner { packing, environment, interrupt: &interrupt, quiet: false };
-    let job = Job { args, isa, model: Opened::open(&args.model)?, trials, manner };
-    let extent = job.extent().map_err(|failure| failure.in_file(&args.model))?;
+    let job =
+        Job { args, isa, model: Opened::given(args.model.as_deref(), false)?, trials, manner };
+    let extent = job.extent().map_err(|failure| failure.in_file(&job.model.path))?;
     let plot = args.plot.as_deref().map(Draft::create).transpose()?;
     let mut series = Vec::new();
     for threads in threads {
@@ -125,7 +126,7 @@ pub fn bench(args: &BenchArgs, environment: &Environment) -> Result<u8, Failure>
         }
     }
     let report = Report {
-        model: args.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into()),
+        model: job.model.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into()),
         cpu: machine::cpu(),
         memory_bytes: machine::memory_bytes(),
         isa: isa.name(),
@@ -211,7 +212,7 @@ impl Job<'_> {
 
     /// Loads the model for so many threads and runs every trial.
     fn measure(&self, threads: usize, extent: Extent) -> Result<Series, Failure> {
-        let in_file = |failure: Failure| failure.in_file(&self.args.model);
+        let in_file = |failure: Failure| failure.in_file(&self.model.path);
         let kv = self.args.steps.kv();
         let prompts = self.trials.iter().filter(|trial| trial.kind == Kind::Prefill);
         let longest = prompts.map(|trial| trial.n * extent.parallel).max().unwrap_or(1);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use qwire_model::synthetic::{self, MIXES, Mix, Recipe, SHAPES, ShapePreset};
 
+use super::super::loading;
 use crate::draft::{self, Draft};
 use crate::failure::Failure;
 use crate::progress::{Bar, Unit};
@@ -63,7 +64,8 @@ pub fn synth(args: &SynthArgs) -> Result<u8, Failure> {
     let mix = synthetic::mix(&args.quant).ok_or_else(|| {
         Failure::usage(format!("there are no formats `{}`", args.quant)).hint(known)
     })?;
-    let vocabulary = args.vocab.as_deref().map(super::super::open).transpose()?;
+    let vocabulary =
+        args.vocab.as_deref().map(|path| loading::open(Some(path), false)).transpose()?;
     let recipe = Recipe { shape, mix, seed: args.seed, layers: args.layers, vocabulary };
     let len = synthetic::len_bytes(&recipe).map_err(Failure::new)?;
     let stdout = path == Path::new("-");

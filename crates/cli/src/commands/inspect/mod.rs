@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::loading;
 use crate::config::Environment;
 use crate::failure::Failure;
 use facts::Facts;
@@ -28,8 +29,8 @@ Examples:
   qwire inspect model.gguf --check           is it whole, are its numbers numbers, its SHA-256
   qwire inspect model.gguf --json | jq .memory")]
 pub struct InspectArgs {
-    /// The model, or its first file
-    model: PathBuf,
+    /// The model, or its first file [default: the small one in the binary]
+    model: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -43,9 +44,10 @@ pub struct InspectArgs {
 
 /// Runs the command.
 pub fn inspect(args: &InspectArgs, environment: &Environment) -> Result<u8, Failure> {
-    let file = super::open(&args.model)?;
+    let file = loading::open(args.model.as_deref(), args.json)?;
+    let path = loading::shown(args.model.as_deref());
     let mut facts = Facts::gather(&file, args.tensors);
-    facts.sidecar = SidecarFacts::of(&file, &args.model, environment);
+    facts.sidecar = file.path().and_then(|path| SidecarFacts::of(&file, path, environment));
     if args.check {
         facts.check = Some(check::check(&file, environment)?);
     }
@@ -54,11 +56,11 @@ pub fn inspect(args: &InspectArgs, environment: &Environment) -> Result<u8, Fail
         serde_json::to_writer(&mut out, &facts).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", page::Page { path: &args.model, facts: &facts })?;
+        write!(out, "{}", page::Page { path, facts: &facts })?;
     }
     out.flush()?;
     match &facts.check {
-        Some(check) => facts.verdict(check).map(|()| 0).map_err(|e| e.in_file(&args.model)),
+        Some(check) => facts.verdict(check).map(|()| 0).map_err(|e| e.in_file(path)),
         None => Ok(0),
     }
 }

@@ -62,6 +62,9 @@ pub fn place(options: &DiskCache, environment: &Environment) -> Option<(PathBuf,
 
 /// Makes the store, and opens it now or later.
 pub fn start((folder, limit_bytes): (PathBuf, u64), maker: &Maker<'_>) -> Option<Arc<Disk>> {
+    if maker.opened.is_boxed() {
+        return None; // reading its prompts again costs less than asking a disk
+    }
     let (page_bytes, reserve_bytes) = (maker.form.bytes, RESERVE_BYTES);
     let paths = maker.opened.file.paths().map(Path::to_path_buf).collect();
     let digest = match Digest::of(&folder, paths) {

@@ -1,6 +1,6 @@
 //! Loader: from a model's file to a model that answers.
 
-use std::path::Path;
+use std::path::{Path, absolute};
 use std::sync::Arc;
 
 use qwire_disk::Disk;
@@ -164,7 +164,7 @@ impl Loader {
             fingerprint: fingerprint(&identity),
             identity: digits(&identity),
             numbers: NUMBERS_VERSION,
-            path: std::path::absolute(&self.opened.path).unwrap_or_default(),
+            path: file.path().and_then(|at| absolute(at).ok()).unwrap_or_default(),
             created: now(),
             version: env!("CARGO_PKG_VERSION"),
         }
@@ -172,13 +172,14 @@ impl Loader {
 }
 
 /// Tells a model's file from every other.
-fn identity(file: &File) -> [u8; 32] {
+pub fn identity(file: &File) -> [u8; 32] {
     let mut hash = Sha256::new();
     file.identify(|bytes| hash.update(bytes));
     hash.finalize().into()
 }
 
-fn digits(identity: &[u8]) -> String {
+/// Bytes as digits.
+pub fn digits(identity: &[u8]) -> String {
     identity.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -28,7 +28,7 @@ use qwire_server::App;
 use qwire_server::edge::{self, Address, Ending, Stop};
 use tracing::{info, warn};
 
-use super::loading::Opened;
+use super::loading::{self, Opened};
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::signals::Interrupt;
@@ -70,7 +70,10 @@ pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, Failure>
     log::start(&options.journal, environment.colour);
     let settings = options.settings(environment)?;
     let recorder = options.journal.recorder()?;
-    let opened = Opened::open(options.model()?)?;
+    let opened = Opened::given(options.model.as_deref(), true)?;
+    if opened.is_boxed() {
+        info!("{}", loading::NOTICE);
+    }
     let sockets = edge::bind(&options.place.addresses()).map_err(Failure::new)?;
     let door = Door {
         addresses: sockets.addresses(),

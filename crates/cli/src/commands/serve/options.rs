@@ -1,7 +1,7 @@
 //! Options of `qwire serve`: the one table of them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, PossibleValuesParser};
@@ -35,7 +35,8 @@ Examples:
   qwire serve model.gguf --host 0.0.0.0 --api-key-file keys.txt --cors https://chat.example
   qwire serve --config qwire.toml --print-config")]
 pub struct Options {
-    /// The model, or its first file (NAME-00001-of-00005.gguf)
+    /// The model, or its first file (NAME-00001-of-00005.gguf) [default: the small one in the
+    /// binary]
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub place: Place,
@@ -249,14 +250,6 @@ pub enum LogForm {
 }
 
 impl Options {
-    /// The model's first file.
-    pub fn model(&self) -> Result<&Path, Failure> {
-        self.model.as_deref().ok_or_else(|| {
-            let hint = "give it as an argument, in the file as `model`, or as QWIRE_MODEL";
-            Failure::usage("there is no model to serve").hint(hint)
-        })
-    }
-
     /// How the server behaves.
     pub fn settings(&self, environment: &Environment) -> Result<Settings, Failure> {
         let seconds = |n: u32| Duration::from_secs(n.into());

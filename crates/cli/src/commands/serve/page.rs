@@ -6,16 +6,12 @@ use qwire_server::edge::Address;
 
 use super::Door;
 use super::loader::Loaded;
+use crate::commands::agents::roster::AGENTS;
 use crate::failure::one_line;
 use crate::quantity::{bytes, count, grouped, rate};
 
 /// A depth at which agents work.
 const DEEP: usize = 32_768;
-
-/// The path that Claude Code asks, and what else it wants to be told.
-const MESSAGES: &str = "/v1/messages";
-const CLAUDE_CODE: &str = "CLAUDE_CODE_ATTRIBUTION_HEADER=0 \
-    CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 API_TIMEOUT_MS=3600000";
 
 /// The page of a loaded model.
 pub struct Page<'a> {
@@ -115,10 +111,9 @@ impl Page<'_> {
         };
         if let Address::Tcp(_) = address {
             writeln!(f, "\n  export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={key}")?;
-            if qwire_server::routes().any(|(path, _)| path == MESSAGES) {
-                writeln!(f, "\n  export ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={key} \\")?;
-                writeln!(f, "    {CLAUDE_CODE}")?;
-            }
+            let agents = AGENTS.iter().map(|agent| agent.name).collect::<Vec<_>>().join(", ");
+            writeln!(f, "\n  qwire launch AGENT --url {url}")?;
+            writeln!(f, "    with {agents}; `qwire doctor` tells how else")?;
         }
         writeln!(f, "\n  {curl} {url}/v1/chat/completions \\")?;
         if self.door.keyed {

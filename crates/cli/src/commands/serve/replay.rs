@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Command, FromArgMatches};
 use qwire_engine::{Event, Sampled};
@@ -12,7 +12,7 @@ use qwire_server::admin::capsule::{Capsule, Taken};
 use qwire_server::admin::recorder::name;
 use qwire_text::Controls;
 
-use super::loader::Loader;
+use super::loader::{Loader, digits, identity};
 use super::options::Options;
 use crate::arguments::{DeviceArgs, read_file, utf8};
 use crate::commands::loading::Opened;
@@ -54,15 +54,17 @@ pub fn replay(args: &ReplayArgs, environment: &Environment) -> Result<u8, Failur
     if !capsule.is_untouched() {
         eprintln!("warning: the capsule was changed since it was written: its sum does not fit");
     }
-    let path = args.model.as_deref().unwrap_or(&capsule.path);
-    let model = load(args, path, &capsule, environment)?;
-    if model.facts.identity != capsule.identity {
-        let (theirs, ours) = (&capsule.model, &model.name);
+    // The model in the binary has no path.
+    let recorded = Some(capsule.path.as_path()).filter(|path| !path.as_os_str().is_empty());
+    let opened = Opened::given(args.model.as_deref().or(recorded), false)?;
+    let identity = digits(&identity(&opened.file));
+    if identity != capsule.identity {
         let short = |identity: &str| identity.chars().take(16).collect::<String>();
-        let (a, b) = (short(&capsule.identity), short(&model.facts.identity));
-        let message = format!("it was recorded with `{theirs}` ({a}), and this is `{ours}` ({b})");
+        let (a, b) = (short(&capsule.identity), short(&identity));
+        let theirs = &capsule.model;
+        let message = format!("it was recorded with `{theirs}` ({a}), and this is another ({b})");
         let hint = "name the capsule's model with --model";
-        return Err(Failure::new(message).in_file(path).hint(hint));
+        return Err(Failure::new(message).in_file(&opened.path).hint(hint));
     }
     if capsule.numbers != NUMBERS_VERSION {
         let (theirs, build) = (capsule.numbers, &capsule.build);
@@ -71,6 +73,7 @@ pub fn replay(args: &ReplayArgs, environment: &Environment) -> Result<u8, Failur
              version {NUMBERS_VERSION}: other bits are expected"
         );
     }
+    let model = load(args, opened, &capsule, environment)?;
     let fault = compare(&model, &capsule)?;
     let same = fault.is_none();
     writeln!(io::stdout(), "{}", fault.unwrap_or_else(|| verdict(&capsule)))?;
@@ -80,7 +83,7 @@ pub fn replay(args: &ReplayArgs, environment: &Environment) -> Result<u8, Failur
 /// The model as `qwire serve` loads it, for this one request.
 fn load(
     args: &ReplayArgs,
-    path: &Path,
+    opened: Opened,
     capsule: &Capsule,
     environment: &Environment,
 ) -> Result<Model, Failure> {
@@ -90,14 +93,13 @@ fn load(
     let context = (capsule.prompt.len() + room).to_string();
     let parallel = capsule.choices.len().to_string();
     let table = Options::augment_args(Command::new("qwire serve").no_binary_name(true));
-    let flags = ["--ctx", &context, "--parallel", &parallel, "--log", "off"];
+    let flags = ["--ctx", &context, "--parallel", &parallel, "--log", "off", "--disk-cache", "off"];
     let matches = table.try_get_matches_from(flags);
     let options = matches.and_then(|matches| Options::from_arg_matches(&matches));
     let mut options = options.map_err(|error| Failure::usage(error.to_string()))?;
     options.device = args.device.clone();
     let named = capsule.terms["dialect"].as_str().map(str::to_owned);
     options.answers.dialect = named;
-    let opened = Opened::open(path)?;
     let (environment, interrupt) = (environment.clone(), Interrupt::install()?);
     Ok(Loader { opened, options, environment, interrupt }.load()?.model)
 }

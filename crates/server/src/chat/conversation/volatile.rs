@@ -61,9 +61,9 @@ const COUNTDOWN: (&str, &str) = ("<total_tokens>", "</total_tokens>");
 pub fn settled(messages: &[Value]) -> (Cow<'_, [Value]>, Vec<&'static str>) {
     let (mut settled, mut names) = (Cow::Borrowed(messages), Vec::new());
     let mut emptied = Vec::new();
-    for at in 0..messages.len() {
-        let role = messages[at]["role"].as_str();
-        let Some(text) = messages[at]["content"].as_str() else { continue };
+    for (at, message) in messages.iter().enumerate() {
+        let role = message["role"].as_str();
+        let Some(text) = message["content"].as_str() else { continue };
         if role.is_none_or(|role| !ROLES.contains(&role)) {
             continue;
         }

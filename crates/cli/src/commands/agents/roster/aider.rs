@@ -9,7 +9,7 @@ pub const AGENT: Agent = Agent {
     install: "pip install aider-chat",
     wire: Wire::Chat,
     reads: None,
-    shape: include_str!("../shapes/aider.json"),
+    shape: include_str!("shapes/aider.json"),
     variables: &[("OPENAI_API_BASE", "{url}/v1"), ("OPENAI_API_KEY", "{key}")],
     arguments: &["--model", "openai/{model}", "--no-show-model-warnings"],
     before: &[],

@@ -11,7 +11,7 @@ pub const AGENT: Agent = Agent {
     install: "npm install -g @anthropic-ai/claude-code",
     wire: Wire::Messages,
     reads: Some("Read"),
-    shape: include_str!("../shapes/claude-code.json"),
+    shape: include_str!("shapes/claude-code.json"),
     variables: &[
         ("ANTHROPIC_BASE_URL", "{url}"),
         ("ANTHROPIC_AUTH_TOKEN", "{key}"),

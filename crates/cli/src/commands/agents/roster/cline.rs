@@ -9,7 +9,7 @@ pub const AGENT: Agent = Agent {
     install: "npm install -g cline",
     wire: Wire::Chat,
     reads: Some("read_files"),
-    shape: include_str!("../shapes/cline.json"),
+    shape: include_str!("shapes/cline.json"),
     variables: &[],
     arguments: &["--data-dir", "{folder}"],
     before: &[

@@ -9,7 +9,7 @@ pub const AGENT: Agent = Agent {
     install: "npm install -g @openai/codex",
     wire: Wire::Responses,
     reads: Some("exec_command"),
-    shape: include_str!("../shapes/codex.json"),
+    shape: include_str!("shapes/codex.json"),
     variables: &[("QWIRE_KEY", "{key}")],
     arguments: &[
         "-c",

@@ -19,8 +19,8 @@ pub const AGENTS: [&Agent; 6] = [
     &qwen_code::AGENT,
 ];
 
-/// An agent. In its texts `{url}`, `{key}`, `{model}`, `{context}` and `{folder}`, which is empty and
-/// its own, are replaced.
+/// An agent. In its texts `{url}`, `{key}`, `{model}`, `{context}` and `{folder}`, which is empty
+/// and its own, are replaced.
 pub struct Agent {
     /// On our command line.
     pub name: &'static str,

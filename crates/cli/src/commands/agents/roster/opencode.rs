@@ -9,13 +9,14 @@ pub const AGENT: Agent = Agent {
     install: "npm install -g opencode-ai",
     wire: Wire::Chat,
     reads: Some("read"),
-    shape: include_str!("../shapes/opencode.json"),
+    shape: include_str!("shapes/opencode.json"),
     variables: &[
         (
             "OPENCODE_CONFIG_CONTENT",
-            "{\"model\":\"qwire/{model}\",\"small_model\":\"qwire/{model}\",\"provider\":{\"qwire\":\
-             {\"npm\":\"@ai-sdk/openai-compatible\",\"name\":\"qwire\",\"options\":{\"baseURL\":\
-             \"{url}/v1\",\"apiKey\":\"{key}\"},\"models\":{\"{model}\":{\"name\":\"{model}\",\
+            "{\"model\":\"qwire/{model}\",\"small_model\":\"qwire/{model}\",\
+             \"provider\":{\"qwire\":{\"npm\":\"@ai-sdk/openai-compatible\",\
+             \"name\":\"qwire\",\"options\":{\"baseURL\":\"{url}/v1\",\"apiKey\":\"{key}\"},\
+             \"models\":{\"{model}\":{\"name\":\"{model}\",\
              \"limit\":{\"context\":{context},\"output\":8192}}}}}}",
         ),
         ("OPENCODE_DISABLE_MODELS_FETCH", "1"),

@@ -9,7 +9,7 @@ pub const AGENT: Agent = Agent {
     install: "npm install -g @qwen-code/qwen-code (needs Node 22)",
     wire: Wire::Chat,
     reads: Some("read_file"),
-    shape: include_str!("../shapes/qwen-code.json"),
+    shape: include_str!("shapes/qwen-code.json"),
     variables: &[
         ("OPENAI_BASE_URL", "{url}/v1"),
         ("OPENAI_API_KEY", "{key}"),

@@ -196,7 +196,8 @@ mod tests {
         vec![
             json!({ "type": "response.created" }),
             json!({ "type": "response.in_progress" }),
-            json!({ "type": "response.output_item.added", "output_index": 0, "item": { "id": "f" } }),
+            json!({ "type": "response.output_item.added", "output_index": 0,
+                "item": { "id": "f" } }),
             json!({ "type": "response.function_call_arguments.delta", "output_index": 0,
                 "item_id": "f", "delta": "{}" }),
             json!({ "type": "response.function_call_arguments.done", "output_index": 0,

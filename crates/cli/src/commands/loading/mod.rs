@@ -1,5 +1,7 @@
 //! Loading: a model's way from its file to a device, the same for every command.
 
+mod boxed;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,13 +15,16 @@ use crate::failure::{Failure, one_line};
 use crate::progress::{Bar, Unit};
 use crate::quantity;
 use crate::sidecar::{self, Packing, Terms};
-use crate::signals::Interrupt;
+use crate::signals::{self, Interrupt};
 
 /// Packing that took longer than this is worth a word on how to spare it.
 const LONG: Duration = Duration::from_secs(5);
 
+pub use boxed::NOTICE;
+
 /// A model that can run, in its file.
 pub struct Opened {
+    /// What it is called in messages: its path, where it has one.
     pub path: PathBuf,
     pub file: Arc<File>,
     pub shape: Shape,
@@ -38,12 +43,23 @@ pub struct Manner<'a> {
 impl Opened {
     /// Maps its file, and reads what it is.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let file = super::open(path)?;
+        Self::given(Some(path), false)
+    }
+
+    /// The same; without a path it is the model in the binary.
+    pub fn given(model: Option<&Path>, quiet: bool) -> Result<Self, Failure> {
+        let file = open(model, quiet)?;
+        let path = shown(model);
         let (_, shape) = describe(&file).map_err(|error| {
             let hint = "`qwire inspect` shows what is in the file";
             Failure::from(error).in_file(path).hint(hint)
         })?;
         Ok(Self { path: path.into(), file, shape })
+    }
+
+    /// Whether it is the model in the binary.
+    pub fn is_boxed(&self) -> bool {
+        self.file.path().is_none()
     }
 
     /// Loads it, from its sidecar where there is one, and says what is worth saying.
@@ -56,11 +72,11 @@ impl Opened {
         let (Self { path, file, .. }, Manner { packing, environment, interrupt, quiet }) =
             (self, manner);
         let sidecar = match device {
-            Device::Cpu { threads, .. } => {
+            Device::Cpu { threads, .. } if !self.is_boxed() => {
                 let terms = Terms { threads, interrupt, quiet };
                 sidecar::provide(packing, file, path, environment, &terms)?
             }
-            Device::Reference => None,
+            Device::Cpu { .. } | Device::Reference => None,
         };
         let (packed, started) = (sidecar.is_none(), Instant::now());
         let mut bar = Bar::new("loading", Unit::Count("layers"), !quiet);
@@ -80,6 +96,26 @@ impl Opened {
         }
         Ok(ready)
     }
+}
+
+/// Maps a model's file, and watches that it stays whole. Without one it is the model in the binary,
+/// which is said.
+pub fn open(model: Option<&Path>, quiet: bool) -> Result<Arc<File>, Failure> {
+    let Some(path) = model else {
+        let file = boxed::open()?;
+        if !quiet {
+            eprintln!("{NOTICE}");
+        }
+        return Ok(file);
+    };
+    let file = File::open(path).map_err(|error| Failure::from(error).in_file(path))?;
+    signals::watch_mapping(path)?;
+    Ok(Arc::new(file))
+}
+
+/// What a model is called in messages.
+pub fn shown(model: Option<&Path>) -> &Path {
+    model.unwrap_or(Path::new(boxed::NAME))
 }
 
 /// Names the tensors that are not used, in one line.

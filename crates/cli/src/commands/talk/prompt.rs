@@ -21,24 +21,41 @@ pub struct PromptArgs {
     /// Read the prompt from a file (- is stdin); with PROMPT too, both with a blank line between
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// What the model is told before the prompt
-    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
-    system: Option<String>,
     /// Continue the prompt as it is, without the chat template
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["system", "no_think", "template_arg"])]
     raw: bool,
+    #[command(flatten)]
+    template: TemplateArgs,
+}
+
+/// What the chat template is told.
+#[derive(Args)]
+#[command(next_help_heading = "Prompt")]
+pub struct TemplateArgs {
+    /// What the model is told before all else
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
     /// Ask a thinking model to answer at once (enable_thinking=false)
-    #[arg(long, conflicts_with = "raw")]
+    #[arg(long)]
     no_think: bool,
     /// Set a variable of the chat template; the value is JSON, or else text; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable, conflicts_with = "raw")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
     template_arg: Vec<(String, Value)>,
+}
+
+impl TemplateArgs {
+    /// The template's variables.
+    pub fn variables(&self) -> Map<String, Value> {
+        let thinking = self.no_think.then(|| ("enable_thinking".to_string(), json!(false)));
+        thinking.into_iter().chain(self.template_arg.iter().cloned()).collect()
+    }
 }
 
 /// The ids of the whole prompt. Texts of special tokens become those tokens: in the output of a
 /// template as it demands, and in raw text because it is the operator's own.
 pub fn ids(
     args: &PromptArgs,
+    words: Option<&str>,
     model: &Path,
     metadata: &Metadata,
     vocabulary: &Vocabulary,
@@ -48,12 +65,13 @@ pub fn ids(
         Failure::new(error).in_file(model).hint(hint)
     };
     let text = if args.raw {
-        args.text()?
+        args.text(words)?
     } else {
         let template = ChatTemplate::from_gguf(metadata, vocabulary);
         let template = template.map_err(|error| unusable(&error))?;
         let template = template.ok_or_else(|| unusable(&"the model has no chat template"))?;
-        let rendered = template.render(&args.messages()?, None, true, &args.variables());
+        let rendered =
+            template.render(&args.messages(words)?, None, true, &args.template.variables());
         rendered.map_err(|error| unusable(&error))?
     };
     let ids = vocabulary.encode_prompt(&text, Special::Parse);
@@ -64,12 +82,17 @@ pub fn ids(
 }
 
 impl PromptArgs {
+    /// PROMPT as it stands in second place.
+    pub fn prompt(&self) -> Option<&str> {
+        self.prompt.as_deref()
+    }
+
     /// PROMPT, the file or both; else stdin. A prompt for a template loses its last line's end,
     /// which an editor or `echo` put there.
-    fn text(&self) -> Result<String, Failure> {
+    fn text(&self, words: Option<&str>) -> Result<String, Failure> {
         let file = match &self.file {
             Some(path) => Some(utf8(read_file(path)?, &path.display().to_string())?),
-            None if self.prompt.is_some() => None,
+            None if words.is_some() => None,
             None if is_piped() => Some(utf8(read_stdin()?, "stdin")?),
             None => {
                 return Err(Failure::usage("there is no prompt")
@@ -77,9 +100,9 @@ impl PromptArgs {
             }
         };
         let file = file.map(|text| if self.raw { text } else { without_line_end(text) });
-        let text = match (&self.prompt, file) {
+        let text = match (words, file) {
             (Some(prompt), Some(file)) => format!("{prompt}\n\n{file}"),
-            (Some(prompt), None) => prompt.clone(),
+            (Some(prompt), None) => prompt.to_string(),
             (None, file) => file.unwrap_or_default(),
         };
         if text.is_empty() {
@@ -89,17 +112,12 @@ impl PromptArgs {
         Ok(text)
     }
 
-    fn messages(&self) -> Result<Value, Failure> {
-        let user = json!({ "role": "user", "content": self.text()? });
-        Ok(match &self.system {
+    fn messages(&self, words: Option<&str>) -> Result<Value, Failure> {
+        let user = json!({ "role": "user", "content": self.text(words)? });
+        Ok(match &self.template.system {
             Some(system) => json!([{ "role": "system", "content": system }, user]),
             None => json!([user]),
         })
-    }
-
-    fn variables(&self) -> Map<String, Value> {
-        let thinking = self.no_think.then(|| ("enable_thinking".to_string(), json!(false)));
-        thinking.into_iter().chain(self.template_arg.iter().cloned()).collect()
     }
 }
 

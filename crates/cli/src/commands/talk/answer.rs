@@ -1,23 +1,15 @@
-//! The answer: tokens to visible text on stdout as they come, or all of it as one JSON object.
+//! The answer: tokens to visible text as they come, and all of it as one JSON object.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::{Duration, Instant};
 
 use qwire_engine::Sampled;
 use qwire_text::{Controls, Decoder, StopStrings, Vocabulary};
 use serde::Serialize;
 
+use super::speaker::Outcome;
 use crate::failure::Failure;
 use crate::quantity::{grouped, rate};
-
-/// How the answer is printed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Style {
-    /// Text, piece by piece.
-    Text,
-    /// One object at the end.
-    Json { logprobs: bool },
-}
 
 /// Why the answer ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -36,10 +28,18 @@ pub struct Answer<'a> {
     vocabulary: &'a Vocabulary,
     decoder: Decoder,
     stops: StopStrings,
-    style: Style,
     tokens: Vec<u32>,
     text: String,
-    logprobs: Vec<Scored>,
+    /// Where somebody asked.
+    logprobs: Option<Vec<Scored>>,
+}
+
+/// What a token adds.
+pub struct Piece {
+    /// Text that can be shown.
+    pub text: String,
+    /// Whether a stop string is complete.
+    pub stopped: bool,
 }
 
 /// A token and what it was chosen from.
@@ -78,15 +78,14 @@ struct Timings {
 
 impl<'a> Answer<'a> {
     /// An empty answer.
-    pub fn new(vocabulary: &'a Vocabulary, stops: &[String], style: Style) -> Self {
+    pub fn new(vocabulary: &'a Vocabulary, stops: &[String], scored: bool) -> Self {
         Self {
             vocabulary,
             decoder: Decoder::new(),
             stops: StopStrings::new(stops),
-            style,
             tokens: Vec::new(),
             text: String::new(),
-            logprobs: Vec::new(),
+            logprobs: scored.then(Vec::new),
         }
     }
 
@@ -95,18 +94,23 @@ impl<'a> Answer<'a> {
         self.tokens.len()
     }
 
-    /// Takes a token; true when it completes a stop string.
-    pub fn push(&mut self, sampled: Sampled) -> Result<bool, Failure> {
+    /// The text so far.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Takes a token.
+    pub fn push(&mut self, sampled: Sampled) -> Piece {
         let id = sampled.token.0;
         self.tokens.push(id);
-        if self.style == (Style::Json { logprobs: true }) {
-            let logprob = self.logprob(sampled);
-            self.logprobs.push(logprob);
+        if self.logprobs.is_some() {
+            let scored = self.logprob(sampled);
+            self.logprobs.get_or_insert_default().push(scored);
         }
         let text = self.decoder.push(self.vocabulary.token_bytes(id, Controls::Hide));
         let visible = self.stops.push(&text);
-        self.show(&visible.text)?;
-        Ok(visible.stopped.is_some())
+        self.text.push_str(&visible.text);
+        Piece { text: visible.text, stopped: visible.stopped.is_some() }
     }
 
     fn logprob(&self, sampled: Sampled) -> Scored {
@@ -118,72 +122,56 @@ impl<'a> Answer<'a> {
         entry(sampled.token.0, sampled.logprob, Some(top.collect()))
     }
 
-    fn show(&mut self, text: &str) -> Result<(), Failure> {
-        self.text.push_str(text);
-        if self.style == Style::Text && !text.is_empty() {
-            let mut out = io::stdout().lock();
-            out.write_all(text.as_bytes())?;
-            out.flush()?;
-        }
-        Ok(())
-    }
-
-    /// Prints what was held back, and the object or the end of the last line.
-    pub fn finish(
-        &mut self,
-        reason: Reason,
-        prompt_tokens: usize,
-        seed: u64,
-        clock: &Clock,
-    ) -> Result<(), Failure> {
+    /// What was held back.
+    pub fn finish(&mut self) -> String {
         let rest = self.decoder.finish();
         let visible = self.stops.push(&rest);
-        let held = self.stops.finish();
-        self.show(&(visible.text + &held))?;
-        let mut out = io::stdout().lock();
-        if let Style::Json { logprobs } = self.style {
-            let report = Report {
-                tokens: &self.tokens,
-                text: &self.text,
-                finish_reason: reason,
-                prompt_tokens,
-                logprobs: logprobs.then_some(self.logprobs.as_slice()),
-                seed,
-                timings: clock.timings(prompt_tokens, self.tokens.len()),
-            };
-            serde_json::to_writer(&mut out, &report).map_err(io::Error::from)?;
-            writeln!(out)?;
-        } else if !self.text.ends_with('\n') {
-            writeln!(out)?;
-        }
-        Ok(out.flush()?)
+        let held = visible.text + &self.stops.finish();
+        self.text.push_str(&held);
+        held
+    }
+
+    /// The line of JSON.
+    pub fn report(
+        &self,
+        outcome: &Outcome,
+        prompt_tokens: usize,
+        seed: u64,
+    ) -> Result<String, Failure> {
+        let report = Report {
+            tokens: &self.tokens,
+            text: &self.text,
+            finish_reason: outcome.reason,
+            prompt_tokens,
+            logprobs: self.logprobs.as_deref(),
+            seed,
+            timings: outcome.clock.timings(prompt_tokens, self.tokens.len()),
+        };
+        let line = serde_json::to_string(&report).map_err(io::Error::from)?;
+        Ok(line + "\n")
     }
 }
 
 /// Where the time went: loading, reading the prompt up to the first token, every token after it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Clock {
     load: Duration,
-    started: Option<Instant>,
+    started: Instant,
     prompt: Option<Duration>,
     generate: Duration,
     steps: usize,
 }
 
 impl Clock {
-    /// A clock that has seen the model load.
-    pub fn new(load: Duration) -> Self {
-        Self { load, ..Self::default() }
-    }
-
-    /// The prompt begins.
-    pub fn start(&mut self) {
-        self.started = Some(Instant::now());
+    /// The prompt begins, of a model that took so long to load.
+    pub fn start(load: Duration) -> Self {
+        let zero = Duration::ZERO;
+        Self { load, started: Instant::now(), prompt: None, generate: zero, steps: 0 }
     }
 
     /// A token is there, or the end is. An end that took no step does not count.
     pub fn step(&mut self, computed: bool) {
-        let elapsed = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+        let elapsed = self.started.elapsed();
         match self.prompt {
             None => self.prompt = Some(elapsed),
             Some(prompt) if computed => {
