@@ -147,7 +147,6 @@ mod tests {
     fn publish(tree: &mut Tree, pages: &mut Pages, tokens: &[u32], kept: usize, now: u64) {
         let mut table = Table::default();
         pages.grow(&mut table, tokens.len()).expect("room");
-        let when = (true, Duration::from_secs(now));
         let by = Use { class: Class::Normal, now: Duration::from_secs(now) };
         tree.publish(pages, (TENANT, tokens), &mut table, kept, (true, by));
         pages.release(table);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use qwire_text::tools::{Dialect, Reader, Rules, Thinking, Tool};
-use qwire_text::{ChatTemplate, Opening, Prompt, Vocabulary};
+use qwire_text::{ChatTemplate, Oblivion, Opening, Prompt, Vocabulary};
 use serde_json::{Map, Value, json};
 
 use super::screen::Said;
@@ -113,8 +113,8 @@ impl Conversation {
         let tools = (!self.tools.is_empty()).then(|| Value::from(self.tools.clone()));
         let messages = Value::from(self.messages());
         let opening = Opening::Fresh;
-        let tools = tools.as_ref();
-        Ok(template.prompt(vocabulary, &messages, tools, opening, switches, &mut Oblivion)?)
+        let (tools, none) = (tools.as_ref(), &mut Oblivion);
+        Ok(template.prompt(vocabulary, &messages, tools, opening, switches, none)?)
     }
 
     /// What reads the answer to a prompt.
