@@ -4,9 +4,10 @@
 //! [`Backend::finish`]: what goes wrong inside is recorded per row as [`Poison`].
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::batch::{Batch, PageId};
-use crate::halt::Halt;
 use crate::model::Layer;
 use crate::shape::Shape;
 use crate::weights::{LoadError, Weights};
@@ -143,6 +144,28 @@ impl std::fmt::Display for Poison {
             (phase, layer) => format!("in phase {phase:?} of layer {layer}"),
         };
         write!(f, "a number that is not finite appeared {place}: the weights are damaged")
+    }
+}
+
+/// A wish from another thread that a step ends early, because nobody wants its outcome. A device that
+/// never looks ends its work in its own time.
+#[derive(Clone, Default, Debug)]
+pub struct Halt(Arc<AtomicBool>);
+
+impl Halt {
+    /// Work under way is worth nothing from here on.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Work counts again; whether it did not.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -11,10 +11,9 @@ use std::sync::Arc;
 
 use qwire_gguf::File;
 
-use crate::backend::{Backend, Limits, PageForm, Poison};
+use crate::backend::{Backend, Halt, Limits, PageForm, Poison};
 use crate::batch::{Batch, PageId};
 use crate::forward::forward;
-use crate::halt::Halt;
 use crate::model::Model;
 use crate::shape::Shape;
 use crate::weights::LoadError;
