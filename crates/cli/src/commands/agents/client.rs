@@ -94,18 +94,15 @@ impl Client {
         headers: &[(String, String)],
         body: Option<&str>,
     ) -> Vec<u8> {
-        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.authority);
-        text += "connection: close\r\n";
-        if let Some(key) = &self.key {
-            text += &format!("authorization: Bearer {key}\r\n");
-        }
-        for (name, value) in headers {
-            text += &format!("{name}: {value}\r\n");
-        }
-        if let Some(body) = body {
-            text += &format!("content-length: {}\r\n", body.len());
-        }
-        text += "\r\n";
+        let mut lines = vec![
+            format!("{method} {path} HTTP/1.1"),
+            format!("host: {}", self.authority),
+            "connection: close".to_owned(),
+        ];
+        lines.extend(self.key.as_ref().map(|key| format!("authorization: Bearer {key}")));
+        lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+        lines.extend(body.map(|body| format!("content-length: {}", body.len())));
+        let mut text = lines.join("\r\n") + "\r\n\r\n";
         text += body.unwrap_or_default();
         text.into_bytes()
     }

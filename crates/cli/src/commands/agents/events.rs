@@ -59,10 +59,9 @@ fn event(block: &str, faults: &mut Vec<String>) -> Option<Event> {
     let (mut name, mut data) = (None, Vec::new());
     for line in block.lines() {
         match line.split_once(':') {
-            Some(("", _)) => {}
             Some(("event", text)) => name = Some(text.trim_start().to_owned()),
             Some(("data", text)) => data.push(text.strip_prefix(' ').unwrap_or(text)),
-            Some(("id" | "retry", _)) => {}
+            Some(("" | "id" | "retry", _)) => {}
             _ => faults.push(format!("`{}` is no line of an event", shown(line))),
         }
     }

@@ -45,8 +45,7 @@ pub fn faults(wire: Wire, answer: &Answer) -> Vec<String> {
         }
         Wire::Chat | Wire::Responses => {
             let keys = ["message", "type", "param", "code"];
-            let there = |key: &&str| error.get(*key).is_some();
-            keys.iter().all(|key| there(&key)) && error["message"].is_string()
+            keys.iter().all(|key| error.get(key).is_some()) && error["message"].is_string()
         }
     };
     if !whole {

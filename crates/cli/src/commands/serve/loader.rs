@@ -1,5 +1,6 @@
 //! Loader: from a model's file to a model that answers.
 
+use std::fmt::Write;
 use std::path::{Path, absolute};
 use std::sync::Arc;
 
@@ -180,7 +181,11 @@ pub fn identity(file: &File) -> [u8; 32] {
 
 /// Bytes as digits.
 pub fn digits(identity: &[u8]) -> String {
-    identity.iter().map(|byte| format!("{byte:02x}")).collect()
+    identity.iter().fold(String::new(), |mut text, byte| {
+        // A String takes everything.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Changes with the model and with the definition of its numbers.

@@ -67,10 +67,12 @@ impl Reader {
             (_, "response.output_item.done") => self.end(&data),
             (_, "response.in_progress") => {}
             (_, kind) if ENDS.contains(&kind) => self.finish(kind, &data["response"]),
-            (_, kind) if kind.ends_with(".delta") => self.delta(kind, &data),
-            (_, kind) if kind.ends_with(".done") => self.compare(kind, &data),
-            (_, kind) if kind.ends_with("part.added") => {}
-            (_, kind) => self.fault(format!("`{kind}` is no event of Responses")),
+            (_, kind) => match kind.rsplit('.').next() {
+                Some("delta") => self.delta(kind, &data),
+                Some("done") => self.compare(kind, &data),
+                Some("added") => {}
+                _ => self.fault(format!("`{kind}` is no event of Responses")),
+            },
         }
     }
 

@@ -61,7 +61,7 @@ impl Conversation {
     }
 
     /// A message of the user, or a tool's result where one is awaited.
-    pub fn say(&mut self, text: String) {
+    pub fn say(&mut self, text: &str) {
         self.messages.push(match self.awaited.pop() {
             Some((id, name)) => {
                 json!({ "role": "tool", "tool_call_id": id, "name": name, "content": text })

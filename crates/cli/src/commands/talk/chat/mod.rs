@@ -151,7 +151,7 @@ impl Chat<'_> {
     /// A message, or the result of a call that waits for it. Without an answer it is taken back.
     fn hear(&mut self, text: String) -> Result<(), Failure> {
         let before = self.conversation.len();
-        self.conversation.say(text);
+        self.conversation.say(&text);
         if self.conversation.awaited().is_some() {
             return Ok(());
         }
