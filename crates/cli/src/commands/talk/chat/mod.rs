@@ -126,7 +126,7 @@ impl Chat<'_> {
                 Line::End => break,
                 Line::Dropped => continue,
                 Line::Text(text) => match Order::of(&text) {
-                    None => self.hear(text),
+                    None => self.hear(&text),
                     Some(Ok(Order::Exit)) => break,
                     Some(Ok(order)) => self.obey(order),
                     Some(Err(failure)) => Err(failure),
@@ -149,9 +149,9 @@ impl Chat<'_> {
     }
 
     /// A message, or the result of a call that waits for it. Without an answer it is taken back.
-    fn hear(&mut self, text: String) -> Result<(), Failure> {
+    fn hear(&mut self, text: &str) -> Result<(), Failure> {
         let before = self.conversation.len();
-        self.conversation.say(&text);
+        self.conversation.say(text);
         if self.conversation.awaited().is_some() {
             return Ok(());
         }
