@@ -1,6 +1,6 @@
 //! `qwire chat` through pipes: messages in, answers out, orders, and the cache between turns.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::binary::{Outcome, command, finish, qwire_with};
 use crate::model::{Folder, golden};
@@ -63,18 +63,28 @@ fn lines_are_held_together() {
 #[test]
 fn tools_are_called_and_their_results_typed() {
     let folder = Folder::new("chat-tools");
-    let tool = |name: &str| {
-        let path = json!({ "path": { "type": "string" } });
-        let schema = json!({ "type": "object", "properties": path, "required": ["path"] });
-        json!({ "type": "function", "function": { "name": name, "parameters": schema } })
+    let tool = |(name, parameters): (&str, &[&str])| {
+        let types: Map<String, Value> =
+            parameters.iter().map(|key| ((*key).into(), json!({ "type": "string" }))).collect();
+        let schema = json!({ "type": "object", "properties": types, "required": parameters });
+        json!({ "type": "function", "function": {
+            "name": name, "description": "", "parameters": schema,
+        } })
     };
-    let file = folder.file("tools.json", json!([tool("read_file")]).to_string().as_bytes());
+    // As the model has learnt them: with one alone it says that it has none.
+    let tools = [
+        tool(("read_file", &["path"])),
+        tool(("write_file", &["path", "content"])),
+        tool(("edit_file", &["path", "old", "new"])),
+        tool(("run_command", &["command"])),
+    ];
+    let file = folder.file("tools.json", json!(tools).to_string().as_bytes());
     let lines = format!("/tools {file}\nWhat is in notes.txt?\nblue herons\n/save {}\n", {
         folder.path("c.json")
     });
     let found = chat(&[], &lines);
     assert_eq!(found.code, Some(0), "{found:?}");
-    assert!(found.stderr.contains(r#"read_file({"path":"notes.txt"})"#), "{}", found.stderr);
+    assert!(found.stderr.contains(r#"read_file({"path": "notes.txt"})"#), "{}", found.stderr);
     assert!(found.text().contains("blue herons"), "{}", found.text());
     let saved = std::fs::read(folder.path("c.json")).unwrap();
     let saved: Value = serde_json::from_slice(&saved).unwrap();

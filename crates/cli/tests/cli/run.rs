@@ -208,7 +208,7 @@ fn a_word_alone_is_a_prompt_unless_it_looks_like_a_model() {
     qwire(&["run", "typo.gguf"]).fails(1, &["typo.gguf: no such file"]);
     qwire(&["run", "typo.gguf", "x"]).fails(1, &["typo.gguf: no such file"]);
     qwire(&["run", "no such model", "x"]).fails(1, &["no such model: no such file"]);
-    qwire(&["run"]).fails(1, &["the prompt is empty"]);
+    qwire(&["run", "--quiet"]).fails(1, &["the prompt is empty"]);
     assert_eq!(qwire(&["run", &golden(MODEL)]).code, Some(1), "it waits for a prompt on stdin");
 }
 
