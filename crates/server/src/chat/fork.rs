@@ -226,8 +226,8 @@ mod tests {
         for n in 0..1000 {
             trail.note((Salt(0), marks), &[n; 10]);
         }
-        trail.note((Salt(0), marks), &[5; MOST_TOKENS / 2]);
-        trail.note((Salt(0), marks), &[6; MOST_TOKENS / 2]);
+        trail.note((Salt(0), marks), &vec![5; MOST_TOKENS / 2]);
+        trail.note((Salt(0), marks), &vec![6; MOST_TOKENS / 2]);
         let steps = trail.0.lock().unwrap();
         assert_eq!(steps.len(), 2);
     }
