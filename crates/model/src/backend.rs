@@ -147,8 +147,8 @@ impl std::fmt::Display for Poison {
     }
 }
 
-/// A wish from another thread that a step ends early, because nobody wants its outcome. A device that
-/// never looks ends its work in its own time.
+/// A wish from another thread that a step ends early, because nobody wants its outcome. A device
+/// that never looks ends its work in its own time.
 #[derive(Clone, Default, Debug)]
 pub struct Halt(Arc<AtomicBool>);
 

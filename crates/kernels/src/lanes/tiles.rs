@@ -67,8 +67,8 @@ macro_rules! add_group {
 }
 pub(crate) use add_group;
 
-/// Declares it with the instruction set's features, for each `tokens => most / together, fewer`: how
-/// many tokens are in a tile, for how many it has room, and how many of them run side by side;
+/// Declares it with the instruction set's features, for each `tokens => most / together, fewer`:
+/// how many tokens are in a tile, for how many it has room, and how many of them run side by side;
 /// fewer, where parts of sums take registers of their own all the while (`is_long`). A tile with
 /// just its most tokens keeps their sums in registers, and a smaller one loops over them.
 macro_rules! tiles {

@@ -8,6 +8,9 @@ use axum::http::HeaderMap;
 /// Where a request's name is read and written.
 pub const HEADER: &str = "x-request-id";
 
+/// Where Anthropic's clients read it.
+pub const ANTHROPIC_HEADER: &str = "request-id";
+
 /// The longest name that is taken over.
 const LONGEST: usize = 128;
 

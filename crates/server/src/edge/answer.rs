@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hyper::body::{Frame, SizeHint};
 
-use super::account::{Account, HEADER, RequestId};
+use super::account::{ANTHROPIC_HEADER, Account, HEADER, RequestId};
 use super::connection::Pulse;
 use super::{admission, cors, host, short};
 use crate::app::{App, Stage};
@@ -48,6 +48,7 @@ pub async fn answer(State(app): State<Arc<App>>, mut request: Request, next: Nex
     };
     let mut response = spoken(response, wire, &id);
     let name = HeaderValue::from_str(&id.0).expect("a name is plain ASCII");
+    response.headers_mut().insert(ANTHROPIC_HEADER, name.clone());
     response.headers_mut().insert(HEADER, name);
     if let Some(origin) = origin {
         cors::open(response.headers_mut(), origin);

@@ -35,7 +35,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tidy", &[]),
 ];
 
-const FEATURE_FILE: &str = "crates/cli/src/backend.rs";
+const FEATURE_FILE: &str = "crates/cli/src/commands/loading/boxed.rs";
 const ENVIRONMENT_FILE: &str = "crates/cli/src/config.rs";
 /// The server's protocol, and the command line's `--json`.
 const WIRE_CRATES: [&str; 2] = ["server", "cli"];
