@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -276,9 +277,9 @@ fn the_disk_cache_is_where_and_as_large_as_somebody_says() {
     let mut server = Server::start(&["--disk-cache", "100M", "--disk-cache-dir", &at]);
     server.says("curl ");
     // It is opened once the model's digest is known.
-    let (ledger, started) = (std::path::Path::new(&at).join("ledger"), Instant::now());
+    let (ledger, started) = (Path::new(&at).join("ledger"), Instant::now());
     while !ledger.exists() && started.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     kill(&server.child, "-TERM");
     let (code, said) = server.ends();
