@@ -58,7 +58,7 @@ def plain(message):
         {"system": "Be brief."},
         {"system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]},
         {"extra_body": {"temperature": 0}},
-        {"extra_body": {"top_k": 5, "top_p": 0.5}},
+        {"extra_body": {"temperature": 0, "top_k": 5, "top_p": 0.5}},
         {"stop_sequences": ["a"]},
         {"metadata": {"user_id": "user_1_session_2"}, "service_tier": "auto"},
         {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2048},
