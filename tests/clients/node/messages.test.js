@@ -103,7 +103,7 @@ for (const [fields, kind, type] of [
 ]) {
   test(`a fault is ${kind.name}: ${JSON.stringify(fields)}`, async () => {
     await assert.rejects(client.messages.create(ask(fields)), (fault) => {
-      assert(fault instanceof kind && fault.error.request_id);
+      assert(fault instanceof kind && fault.requestID);
       assert.equal(fault.error.error.type, type);
       return true;
     });
