@@ -278,7 +278,7 @@ fn the_disk_cache_is_where_and_as_large_as_somebody_says() {
     server.says("curl ");
     // It is opened once the model's digest is known.
     let (ledger, started) = (Path::new(&at).join("ledger"), Instant::now());
-    while !ledger.exists() && started.elapsed() < Duration::from_secs(60) {
+    while !ledger.exists() && started.elapsed() < Duration::from_mins(1) {
         thread::sleep(Duration::from_millis(20));
     }
     kill(&server.child, "-TERM");
