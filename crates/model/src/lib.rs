@@ -4,7 +4,8 @@
 //! gguf::File -> Shape (arch/) -> Model<B> (weights bound strictly, uploaded to a Backend)
 //! Batch -> forward(backend, model, batch) -> logits           six phases a layer, the same for all
 //! ```
-//! [`reference`] is the definition in f64, [`conformance`] holds any backend against it.
+//! [`reference`] is the definition in f64, [`conformance`] holds any backend against it, a
+//! [`witness`] stands between the phases of one.
 
 pub mod arch;
 pub mod backend;
@@ -17,6 +18,7 @@ pub mod runner;
 pub mod shape;
 pub mod synthetic;
 pub mod weights;
+pub mod witness;
 
 pub use backend::{Backend, Halt, KvType, Limits, PageForm, Phase, Poison, Role, Tap};
 pub use batch::{Batch, PageId, Span, TokenId};
@@ -25,3 +27,4 @@ pub use model::{Layer, Model, Projection, describe};
 pub use runner::{Loaded, Runner};
 pub use shape::Shape;
 pub use weights::{LoadError, Weights};
+pub use witness::{Taps, Witness, Witnessed};
