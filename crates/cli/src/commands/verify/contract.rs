@@ -42,7 +42,7 @@ const FILES: &[(&str, &str)] = files! {
     "greedy" "seeds" "penalties" "tokenizer" "template"
     "serve-dispatch" "serve-end" "streaming"
     "malformed" "memory" "device" "decode-speed"
-    "gpu-forward" "gpu-cpu" "gpu-repeat" "gpu-speed" "gpu-memory"
+    "gpu-forward" "gpu-cpu" "gpu-repeat" "gpu-device" "gpu-speed" "gpu-memory"
 };
 
 /// A promise.

@@ -163,7 +163,9 @@ pub fn full(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Fa
         None => finish,
     });
     put(samples, "other_endings", f64::from(finish != Some(Finish::Length)));
-    put(samples, "unused_positions", context as f64 - (read + answer.tokens.len()) as f64);
+    // The last token is never read, and needs no position.
+    let used = read + answer.tokens.len() - 1;
+    put(samples, "unused_positions", context as f64 - used as f64);
     Ok(Measured::Done)
 }
 
