@@ -266,7 +266,8 @@ mod tests {
                 Loaded::load(&file, backend.unwrap(), limits, &mut |_, _| {}).unwrap();
             let faults = watched.step(&batch);
             assert_eq!(faults.len(), usize::from(spoils));
-            assert_eq!(watched.logits(1..3), &expected[watched.vocab()..], "other rows");
+            let vocab = watched.vocab();
+            assert_eq!(watched.logits(1..3), &expected[vocab..], "other rows");
             let seen = seen.lock().unwrap();
             assert_eq!(seen.len(), 2 * 6 + 1);
             assert_eq!(seen[0].1, Phase::Qkv);
