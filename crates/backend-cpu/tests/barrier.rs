@@ -7,8 +7,8 @@
 //! wait     look │ lock, sleepers+1 │ look, sleep .. │ sleepers-1, unlock
 //! rouse    sleepers > 0? │ lock, wake all, unlock
 //! ```
-//! Each step is one access to shared memory in `src/pool.rs`, in its order, and all threads see them
-//! in one order: that stores become visible late is kept out by the fences there, and
+//! Each step is one access to shared memory in `src/pool.rs`, in its order, and all see them in
+//! one order: that stores become visible late is kept out by the fences there, and
 //! [`Flaw::LateStore`] shows what would happen without. The flaws prove that the walk finds them.
 
 use std::collections::HashSet;

@@ -5,7 +5,7 @@
 //! Batch -> forward(backend, model, batch) -> logits           six phases a layer, the same for all
 //! ```
 //! [`reference`] is the definition in f64, [`conformance`] holds any backend against it, a
-//! [`witness`] stands between the phases of one.
+//! [`Witness`] stands between the phases of one.
 
 pub mod arch;
 pub mod backend;
@@ -18,13 +18,12 @@ pub mod runner;
 pub mod shape;
 pub mod synthetic;
 pub mod weights;
-pub mod witness;
 
 pub use backend::{Backend, Halt, KvType, Limits, PageForm, Phase, Poison, Role, Tap};
 pub use batch::{Batch, PageId, Span, TokenId};
 pub use forward::forward;
 pub use model::{Layer, Model, Projection, describe};
+pub use runner::witness::{Taps, Witness, Witnessed};
 pub use runner::{Loaded, Runner};
 pub use shape::Shape;
 pub use weights::{LoadError, Weights};
-pub use witness::{Taps, Witness, Witnessed};
