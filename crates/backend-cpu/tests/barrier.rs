@@ -217,9 +217,9 @@ impl World {
             if start < end {
                 let task = if place == who { *start } else { *end - 1 };
                 if place == who {
-                    *start += 1
+                    *start += 1;
                 } else {
-                    *end -= 1
+                    *end -= 1;
                 }
                 (self.threads[who].task, self.threads[who].at) = ((*run, task), At::Run);
                 return;
