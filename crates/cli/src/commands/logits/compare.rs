@@ -114,12 +114,11 @@ pub fn compare(args: &CompareArgs, environment: &Environment) -> Result<u8, Fail
         }
         agreement.add(expected, row).map_err(Failure::new)
     })?;
-    let departures: Option<Departures> = match args.layers {
-        true => {
-            let parting = parting.lock().expect("nothing panics under the lock");
-            Some(parting.departures(args.bound).map_err(Failure::new)?)
-        }
-        false => None,
+    let departures: Option<Departures> = if args.layers {
+        let parting = parting.lock().expect("nothing panics under the lock");
+        Some(parting.departures(args.bound).map_err(Failure::new)?)
+    } else {
+        None
     };
     let mut out = io::stdout().lock();
     if args.json {

@@ -156,7 +156,7 @@ impl Parting {
         };
         let first_bits = first(&|phase| phase.differing > 0);
         let first_beyond = first(&|phase| phase.error > bound || phase.error.is_nan());
-        Ok(Departures { first_bits, bound, first_beyond, phases })
+        Ok(Departures { phases, first_bits, bound, first_beyond })
     }
 }
 

@@ -285,7 +285,8 @@ mod tests {
             .filter_map(|name| name.strip_suffix(".toml").map(str::to_string))
             .collect();
         let mut known: Vec<String> = contracts.iter().map(|c| c.id.clone()).collect();
-        (names.sort(), known.sort());
+        names.sort();
+        known.sort();
         assert_eq!(names, known);
         let used: BTreeSet<_> = contracts.iter().map(|c| c.check.as_str()).collect();
         let checks: BTreeSet<_> = check::CHECKS.iter().map(|check| check.name).collect();

@@ -51,6 +51,7 @@ Examples:
   qwire verify model.gguf --contract kv-cache --full
   qwire verify model.gguf --evidence proof && qwire verify --check proof
   qwire verify --falsify")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that users have")]
 pub struct VerifyArgs {
     /// The model, or its first file [default: the small one in the binary]
     model: Option<PathBuf>,

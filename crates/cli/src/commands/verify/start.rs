@@ -32,7 +32,8 @@ pub fn self_check(
             "kernels" => {
                 let tensors = opened.file.tensors().iter();
                 let mut ids: Vec<u32> = tensors.map(|tensor| tensor.dtype.id()).collect();
-                (ids.sort_unstable(), ids.dedup());
+                ids.sort_unstable();
+                ids.dedup();
                 let formats = ids.into_iter().filter_map(format);
                 formats.for_each(|format| check::kernels(format, None, &mut samples));
             }

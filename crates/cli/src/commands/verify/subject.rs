@@ -102,7 +102,7 @@ impl Subject<'_> {
     ) -> Result<Ready, Failure> {
         let saboteur = match device {
             Device::Reference => None, // the truth is never broken
-            _ => self.fault.and_then(Fault::saboteur),
+            Device::Cpu { .. } => self.fault.and_then(Fault::saboteur),
         };
         let witness: Vec<Box<dyn Witness>> = saboteur.into_iter().chain(witness).collect();
         let witness = (!witness.is_empty()).then(|| Box::new(witness) as Box<dyn Witness>);
@@ -255,7 +255,7 @@ pub struct Gatherer<T> {
 
 impl<T: Default + Send + 'static> Gatherer<T> {
     /// One that begins with nothing.
-    pub fn new(look: Look<T>) -> (Box<dyn Witness>, Arc<Mutex<T>>) {
+    pub fn gather(look: Look<T>) -> (Box<dyn Witness>, Arc<Mutex<T>>) {
         Self::with(T::default(), look)
     }
 }

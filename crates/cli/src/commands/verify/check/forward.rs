@@ -32,7 +32,7 @@ fn pages(positions: usize) -> Vec<PageId> {
 /// Weights of experts sum to 1 (or to what the model scales them by), and are as many as declared.
 pub fn routing(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
     let shape = &subject.opened.shape;
-    let (witness, seen) = Gatherer::<Vec<Vec<f32>>>::new(|seen, _, phase, _, taps| {
+    let (witness, seen) = Gatherer::<Vec<Vec<f32>>>::gather(|seen, _, phase, _, taps| {
         if phase == Phase::Route {
             seen.push(taps.read(Tap::Route));
         }
@@ -116,7 +116,7 @@ type Attended = Vec<(Vec<f32>, Vec<f32>)>;
 /// The first token sees itself alone: each query head's result is the value of its group's head.
 pub fn first_token(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
     let shape = &subject.opened.shape;
-    let (witness, seen) = Gatherer::<Attended>::new(|seen, _, phase, _, taps: &mut dyn Taps| {
+    let (witness, seen) = Gatherer::<Attended>::gather(|seen, _, phase, _, taps: &mut dyn Taps| {
         if phase == Phase::Attend {
             seen.push((taps.read(Tap::V), Vec::new()));
         }
@@ -152,7 +152,7 @@ fn observed(
     device: Device,
     tokens: &[TokenId],
 ) -> Result<(Vec<f32>, Routes), Failure> {
-    let (witness, seen) = Gatherer::<Routes>::new(|seen, _, phase, _, taps| {
+    let (witness, seen) = Gatherer::<Routes>::gather(|seen, _, phase, _, taps| {
         if phase == Phase::Route {
             seen.layers.push(taps.read(Tap::Route));
         }

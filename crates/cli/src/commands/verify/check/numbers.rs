@@ -93,10 +93,8 @@ impl Desk<'_> {
                 if sequence == ours {
                     batch.outputs = (batch.rows()..batch.rows() + len).collect();
                 }
-                let token = |at: usize| match sequence == ours {
-                    true => tokens[at],
-                    false => TokenId(((at * 31 + sequence * 7 + 5) % vocab) as u32),
-                };
+                let other = |at: usize| TokenId(((at * 31 + sequence * 7 + 5) % vocab) as u32);
+                let token = |at: usize| if sequence == ours { tokens[at] } else { other(at) };
                 batch.tokens.extend((start..start + len).map(token));
                 let first = sequence as u32 * pages;
                 let pages = (first..first + pages).rev().map(PageId).collect();
@@ -128,13 +126,15 @@ pub fn repeats(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured,
 pub fn every_kernel(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
     let found = subject.opened.file.tensors().iter();
     let mut ids: Vec<u32> = found.map(|tensor| tensor.dtype.id()).collect();
-    (ids.sort_unstable(), ids.dedup());
+    ids.sort_unstable();
+    ids.dedup();
     if subject.pace == Pace::Full {
         FORMATS.iter().for_each(|format| kernels(format, subject.fault, samples));
     } else {
         let known = ids.into_iter().filter_map(format);
         known.for_each(|format| kernels(format, subject.fault, samples));
     }
+    subject.interrupt.check()?;
     Ok(Measured::Done)
 }
 

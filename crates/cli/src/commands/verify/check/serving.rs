@@ -73,7 +73,7 @@ impl Host {
         Ok(Self { client, name, stop, thread: Some(thread) })
     }
 
-    fn chat(&self, question: &str, more: Value) -> Result<client::Answer, Failure> {
+    fn chat(&self, question: &str, more: &Value) -> Result<client::Answer, Failure> {
         let mut body = json!({
             "model": self.name,
             "messages": [{ "role": "user", "content": question }],
@@ -146,7 +146,7 @@ pub fn dispatch(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured
     let mut engine = sound_engine(subject)?;
     for question in QUESTIONS {
         let more = json!({ "max_tokens": room(subject), "logprobs": true });
-        let answer = host.chat(question, more)?;
+        let answer = host.chat(question, &more)?;
         put(samples, "status", f64::from(answer.status));
         let body = answer.json();
         let text = body["choices"][0]["message"]["content"].as_str().unwrap_or_default();
@@ -188,7 +188,7 @@ pub fn ending(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, 
     for question in QUESTIONS {
         let missed = subject.has(Fault::MissedEnd);
         let more = json!({ "max_tokens": room(subject), "ignore_eos": missed });
-        let body = host.chat(question, more)?.json();
+        let body = host.chat(question, &more)?.json();
         let ended = body["choices"][0]["finish_reason"] == "stop";
         let own = run(subject, &mut engine, question)?.finish == Some(Finish::Stop);
         put(samples, "ended", f64::from(ended && own));
@@ -205,8 +205,8 @@ pub fn streaming(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measure
     let mut engine = sound_engine(subject)?;
     for question in QUESTIONS {
         let asked = |stream: bool| json!({ "max_tokens": room(subject), "stream": stream });
-        let whole = host.chat(question, asked(false))?.json();
-        let stream = Stream::of(&host.chat(question, asked(true))?);
+        let whole = host.chat(question, &asked(false))?.json();
+        let stream = Stream::of(&host.chat(question, &asked(true))?);
         let bodies: Vec<Value> = stream.events.iter().map(Event::json).collect();
         let pieces = bodies.iter().filter_map(|body| {
             body["choices"][0]["delta"]["content"].as_str().filter(|text| !text.is_empty())
