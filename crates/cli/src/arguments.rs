@@ -49,9 +49,19 @@ pub struct StepArgs {
 
 /// [`KvType`] on the command line; documented at its flag, which keeps the help in two columns.
 #[derive(ValueEnum, Clone, Copy, Debug)]
-enum KvArg {
+pub enum KvArg {
     F16,
     F32,
+}
+
+impl KvArg {
+    /// What it stands for.
+    pub fn kind(self) -> KvType {
+        match self {
+            Self::F16 => KvType::F16,
+            Self::F32 => KvType::F32,
+        }
+    }
 }
 
 impl DeviceArgs {
@@ -92,10 +102,7 @@ impl StepArgs {
 
     /// Storage of keys and values.
     pub fn kv(&self) -> KvType {
-        match self.kv_type {
-            KvArg::F16 => KvType::F16,
-            KvArg::F32 => KvType::F32,
-        }
+        self.kv_type.kind()
     }
 }
 

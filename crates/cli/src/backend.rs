@@ -9,7 +9,7 @@ use qwire_backend_cpu::sidecar::Sidecar;
 use qwire_gguf::File;
 use qwire_kernels::Isa;
 use qwire_model::reference::Reference;
-use qwire_model::{Backend, Limits, Loaded, Model, Runner};
+use qwire_model::{Backend, Limits, Loaded, Model, Runner, Witness, Witnessed};
 
 use crate::failure::Failure;
 
@@ -30,14 +30,31 @@ pub struct Ready {
     pub device: String,
     /// Tensors of the file that have no place in the architecture.
     pub unused: Vec<String>,
+    /// Bytes of the device's own memory that are taken, and all of them.
+    pub memory: Option<(u64, u64)>,
+}
+
+impl Device {
+    /// A device beside the CPU, where there is one.
+    pub fn gpu() -> Option<Self> {
+        None
+    }
+
+    /// Whose numbers it computes, as its pages say.
+    pub fn numbers(self) -> &'static str {
+        match self {
+            Self::Cpu { .. } => "definition",
+            Self::Reference => "reference",
+        }
+    }
 }
 
 /// Binds every tensor, uploads it, and reserves memory. A CPU takes its panels from the sidecar
-/// where there is one. `progress` hears (layers done, layers).
+/// where there is one; a witness stands between the phases. `progress` hears (layers done, layers).
 pub fn load(
     file: &Arc<File>,
     device: Device,
-    sidecar: Option<Sidecar>,
+    (sidecar, witness): (Option<Sidecar>, Option<Box<dyn Witness>>),
     limits: Limits,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Ready, Failure> {
@@ -46,11 +63,11 @@ pub fn load(
         Device::Cpu { threads, isa } => {
             let cpu = Cpu::new(threads, isa)?;
             let cpu = if let Some(sidecar) = sidecar { cpu.with_sidecar(sidecar) } else { cpu };
-            on(file, cpu, limits, progress)?
+            on(file, cpu, witness, limits, progress)?
         }
-        Device::Reference => on(file, Reference::default(), limits, progress)?,
+        Device::Reference => on(file, Reference::default(), witness, limits, progress)?,
     };
-    Ok(Ready { runner, device: format!("{device}{kept}"), unused })
+    Ok(Ready { runner, device: format!("{device}{kept}"), unused, memory: None })
 }
 
 /// Binds every tensor to nothing but the file: proves that a model can be loaded, and costs
@@ -62,9 +79,17 @@ pub fn bind(file: &Arc<File>) -> Result<Vec<String>, Failure> {
 fn on<B: Backend + 'static>(
     file: &Arc<File>,
     backend: B,
+    witness: Option<Box<dyn Witness>>,
     limits: Limits,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Box<dyn Runner>, Vec<String>), Failure> {
+    if let Some(witness) = witness {
+        let watched = Witnessed::load(file, backend, witness, progress)?;
+        return Ok((
+            Box::new(Loaded::load(file, watched, |_| limits, &mut |_, _| {})?),
+            Vec::new(),
+        ));
+    }
     let mut loaded = Loaded::load(file, backend, |_| limits, progress)?;
     let unused = std::mem::take(&mut loaded.model.unused);
     Ok((Box::new(loaded), unused))

@@ -6,7 +6,7 @@
 //! Repetitions go round all trials, so that a busy moment hits each of them alike; what is reported
 //! is the median with the slowest and the quickest sample. Tokens are random.
 
-mod machine;
+pub mod machine;
 mod plot;
 mod report;
 mod stage;

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, absolute};
 use std::sync::Arc;
 
+use clap::{Args, Command, FromArgMatches};
 use qwire_disk::Disk;
 use qwire_engine::{Engine, Service, Settings};
 use qwire_gguf::File;
@@ -23,7 +24,7 @@ use super::options::Options;
 use crate::arguments::CHUNK;
 use crate::commands::inspect::WeightFacts;
 use crate::commands::loading::{Manner, Opened};
-use crate::commands::recommended;
+use crate::commands::{recommended, verify};
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::memory;
@@ -45,6 +46,20 @@ pub struct Loaded {
 }
 
 impl Loader {
+    /// One with these options of `qwire serve`, whatever file and environment say.
+    pub fn flagged(
+        opened: Opened,
+        flags: &[&str],
+        (environment, interrupt): (&Environment, &Interrupt),
+    ) -> Result<Self, Failure> {
+        let table = Options::augment_args(Command::new("qwire serve").no_binary_name(true));
+        let matches = table.try_get_matches_from(flags);
+        let options = matches.and_then(|matches| Options::from_arg_matches(&matches));
+        let options = options.map_err(|error| Failure::usage(error.to_string()))?;
+        let (environment, interrupt) = (environment.clone(), interrupt.clone());
+        Ok(Self { opened, options, environment, interrupt })
+    }
+
     /// Does it.
     pub fn load(&self) -> Result<Loaded, Failure> {
         self.try_load().map_err(|failure| failure.in_file(&self.opened.path))
@@ -76,6 +91,11 @@ impl Loader {
         };
         let device = options.device.device(&self.environment)?;
         let mut ready = self.opened.load(device, limits, manner)?;
+        if options.self_check {
+            let checked =
+                verify::self_check(&self.opened, &vocabulary, ready.runner, &self.interrupt)?;
+            ready.runner = checked;
+        }
         let forecast = Forecast::measure(&mut *ready.runner, budget.context)?;
         let facts = self.facts(ready.device);
         let kept = keeps.map(|place| {

@@ -11,7 +11,7 @@ mod budget;
 mod disk;
 mod forecast;
 mod layers;
-mod loader;
+pub mod loader;
 mod log;
 mod options;
 mod page;

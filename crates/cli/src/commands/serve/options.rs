@@ -54,6 +54,12 @@ pub struct Options {
     pub answers: Answers,
     #[command(flatten)]
     pub journal: Journal,
+    /// Prove at the start that kernels, weights and cache do what they promise: `qwire verify` in
+    /// its shortest form
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, value_parser = boolish())]
+    #[arg(num_args = 0..=1, require_equals = true, help_heading = "Start")]
+    #[arg(default_value = "false", default_missing_value = "true")]
+    pub self_check: bool,
     /// Read options from a TOML file
     #[arg(long, value_name = "FILE", help_heading = "Configuration")]
     pub config: Option<PathBuf>,
