@@ -44,9 +44,18 @@ impl Nvrtc {
         // SAFETY: functions have the types that nvrtc.h declares; strings end in NUL and outlive
         // the calls; `program` is made first and destroyed last.
         unsafe {
-            let create = self.library.get::<Create>("nvrtcCreateProgram").map_err(missing)?;
-            let compile = self.library.get::<Compile>("nvrtcCompileProgram").map_err(missing)?;
-            let destroy = self.library.get::<Destroy>("nvrtcDestroyProgram").map_err(missing)?;
+            let create = self
+                .library
+                .get::<Create>("nvrtcCreateProgram")
+                .map_err(|error| missing(&error))?;
+            let compile = self
+                .library
+                .get::<Compile>("nvrtcCompileProgram")
+                .map_err(|error| missing(&error))?;
+            let destroy = self
+                .library
+                .get::<Destroy>("nvrtcDestroyProgram")
+                .map_err(|error| missing(&error))?;
             let (source, name) = (source.as_ptr(), name.as_ptr());
             if create(&raw mut program, source, name, 0, null(), null()) != 0 {
                 return Err("nvrtcCreateProgram failed".into());
@@ -66,9 +75,12 @@ impl Nvrtc {
         let mut len = 0;
         // SAFETY: as in `compile`; the buffer has the length that the library asked for.
         let bytes = unsafe {
-            self.library.get::<Size>(size).map_err(missing)?(program, &raw mut len);
+            self.library.get::<Size>(size).map_err(|error| missing(&error))?(program, &raw mut len);
             let mut bytes = vec![0_u8; len];
-            self.library.get::<Text>(text).map_err(missing)?(program, bytes.as_mut_ptr().cast());
+            self.library.get::<Text>(text).map_err(|error| missing(&error))?(
+                program,
+                bytes.as_mut_ptr().cast(),
+            );
             bytes
         };
         let text = String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_string();
@@ -76,6 +88,6 @@ impl Nvrtc {
     }
 }
 
-fn missing(error: libloading::Error) -> String {
+fn missing(error: &libloading::Error) -> String {
     format!("NVRTC: {error}")
 }

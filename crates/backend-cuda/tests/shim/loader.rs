@@ -49,8 +49,8 @@ pub struct Shim {
 /// A device, or none where no compiler is, which is said once.
 pub fn shim(order: Order) -> Option<Shim> {
     static COMPILED: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let compiled = COMPILED.get_or_init(compile).as_ref()?;
     static COPIES: AtomicUsize = AtomicUsize::new(0);
+    let compiled = COMPILED.get_or_init(compile).as_ref()?;
     let copy = COPIES.fetch_add(1, Ordering::Relaxed);
     let copy = compiled.with_extension(format!("{}-{copy}.so", std::process::id()));
     fs::copy(compiled, &copy).expect("a copy of the library");
@@ -68,7 +68,7 @@ fn source() -> String {
     for file in ["tests/shim/shim.h".to_string()].into_iter().chain(kernels) {
         let path = root.join(file);
         let text = fs::read_to_string(&path).expect("a source file");
-        all.push_str(&format!("#line 1 \"{}\"\n{text}", path.display()));
+        all.extend([format!("#line 1 \"{}\"\n", path.display()), text]);
     }
     all.replace("#pragma once", "")
 }
@@ -137,11 +137,11 @@ impl Shim {
 
     /// Memory at an address.
     fn bytes(&mut self, at: Address, len: usize) -> &mut [u8] {
-        let inside = |piece: &&Box<[u128]>| {
+        let inside = |piece: &[u128]| {
             let start = piece.as_ptr() as u64;
             start <= at.0 && at.0 + len as u64 <= start + 16 * piece.len() as u64
         };
-        assert!(len == 0 || self.memory.iter().any(|piece| inside(&piece)), "memory of the device");
+        assert!(len == 0 || self.memory.iter().any(|piece| inside(piece)), "memory of the device");
         // SAFETY: the range lies in one allocation of ours, checked above, which lives as long as
         // `self`; nothing else refers to it while no kernel runs.
         unsafe { std::slice::from_raw_parts_mut(at.0 as *mut u8, len) }

@@ -71,18 +71,19 @@ impl Opened {
     ) -> Result<Ready, Failure> {
         let (Self { path, file, .. }, Manner { packing, environment, interrupt, quiet }) =
             (self, manner);
-        let sidecar = match device {
+        let sidecar = match &device {
             Device::Cpu { threads, .. } if !self.is_boxed() => {
-                let terms = Terms { threads, interrupt, quiet };
+                let terms = Terms { threads: *threads, interrupt, quiet };
                 sidecar::provide(packing, file, path, environment, &terms)?
             }
-            Device::Cpu { .. } | Device::Reference => None,
+            Device::Cpu { .. } | Device::Cuda(_) | Device::Reference => None,
         };
-        let (packed, started) = (sidecar.is_none(), Instant::now());
+        let packs = matches!(device, Device::Cpu { .. });
+        let (packed, started) = (packs && sidecar.is_none(), Instant::now());
         let mut bar = Bar::new("loading", Unit::Count("layers"), !quiet);
         let mut progress = |done, total| bar.set(done as u64, total as u64);
         let free = interrupt.at_once()?;
-        let ready = backend::load(file, device, sidecar, limits, &mut progress);
+        let ready = backend::load(file, &device, sidecar, limits, &mut progress);
         drop(free);
         let ready = ready.map_err(|failure| failure.in_file(path))?;
         drop(bar);

@@ -54,7 +54,7 @@ pub struct LogitsArgs {
     #[arg(long, value_name = "FILE.npy")]
     against: Option<PathBuf>,
     /// Compute with the definition in f64, slowly, instead of a device
-    #[arg(long, conflicts_with_all = ["threads", "isa", "pack"])]
+    #[arg(long, conflicts_with_all = ["device", "threads", "isa", "pack"])]
     reference: bool,
     #[command(flatten)]
     device: DeviceArgs,
@@ -159,9 +159,9 @@ impl LogitsArgs {
             checked: true,
             last_resort: "give it fewer tokens",
         };
-        let plan = memory::plan(shape, model.file.len_bytes(), memory::available(), wish);
+        let plan = memory::plan(shape, model.file.len_bytes(), device.available(), wish);
         let plan = plan.map_err(in_file)?;
-        memory::probe(plan.cache_bytes)?;
+        device.probe(plan.cache_bytes)?;
         let rows = self.device.steps.chunk().min(tokens);
         let limits = Limits { rows, outputs: rows, pages: plan.pages, kv: wish.kv };
         let packing = self.device.steps.packing();
