@@ -10,7 +10,7 @@ import pathlib
 import minijinja
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from box import agent, corpus, questions
+from box import agent, corpus, facts, questions
 
 HERE = pathlib.Path(__file__).parent
 COUNT = 400
@@ -29,16 +29,14 @@ def renderings_are_the_same(template):
         assert ours == other.render_template("chat", **both), f"minijinja differs in {i}"
 
 
-def bare(text):
-    return text.lower().rstrip("?.! ")
-
-
 def held_out_stays_out():
-    kept = {bare(text) for both in questions.QUESTIONS.values() for text in both}
-    kept |= {bare(fixture["prompt"]) for fixture in agent.fixtures(HERE / "fixtures").values()}
+    assert not set(facts.FRAMES) & set(facts.HELD_OUT), "a frame is both trained and held out"
+    kept = {corpus.bare(text) for both in questions.QUESTIONS.values() for text in both}
+    prompts = (fixture["prompt"] for fixture in agent.fixtures(HERE / "fixtures").values())
+    kept |= {corpus.bare(prompt) for prompt in prompts}
     for i in range(SAMPLE):
         messages, _ = corpus.conversation(f"sample {i}")
-        asked = {bare(m["content"]) for m in messages if m["role"] == "user"}
+        asked = {corpus.bare(m["content"]) for m in messages if m["role"] == "user"}
         assert not asked & kept, f"the corpus asks {asked & kept}"
 
 

@@ -12,7 +12,6 @@ import pathlib
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
 from box import agent, batches, gguf_file, held_out
 
@@ -57,7 +56,6 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     add = arguments.add_argument
     add("model", type=pathlib.Path)
-    add("--tokenizer", type=pathlib.Path, required=True, help="tokenizer.json of the training")
     add("--conversations", type=int, default=1000)
     add("--facts", type=int, default=600)
     add("--decoded", type=int, default=150, help="conversations whose wrong turns are decoded")
@@ -65,7 +63,7 @@ def main():
     add("--logits", type=pathlib.Path, help="a folder for Transformers' logits of some texts")
     given = arguments.parse_args()
     torch.set_num_threads(1)
-    tokenizer = Tokenizer.from_file(str(given.tokenizer))
+    tokenizer = gguf_file.vocabulary(given.model)
     model = gguf_file.read(given.model)
     theirs = gguf_file.transformers_model(model)
     speaker = agent.Speaker(theirs, tokenizer)

@@ -9,8 +9,9 @@ use qwire_engine::{Health, Sampling, Service};
 use qwire_text::tools::Dialect;
 use qwire_text::{ChatTemplate, Grammars, Vocabulary};
 
+use crate::admin::metrics::Sums;
 use crate::admin::recorder::Recorder;
-use crate::admin::sums::Sums;
+use crate::admin::underway::Underway;
 use crate::chat::fork::Trail;
 use crate::chat::replay::{Keeping, Replay};
 use crate::fault::Fault;
@@ -27,6 +28,8 @@ pub struct App {
     pub kept: Kept,
     /// The latest prompts, to see where the next ones part from them.
     pub trail: Trail,
+    /// Requests that are being answered, to end them from elsewhere.
+    pub underway: Underway,
     replay: OnceLock<Option<Arc<Replay>>>,
     /// Keeps capsules of requests, where somebody wants them.
     pub recorder: OnceLock<Recorder>,
@@ -194,9 +197,17 @@ pub struct Facts {
 impl App {
     /// An app whose model is still to come.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let (tally, kept, trail, recorder) = Default::default();
-        let (replay, model, draining) = Default::default();
-        Arc::new(Self { settings, tally, kept, trail, replay, recorder, model, draining })
+        Arc::new(Self {
+            settings,
+            tally: Tally::default(),
+            kept: Kept::default(),
+            trail: Trail::default(),
+            underway: Underway::default(),
+            replay: OnceLock::new(),
+            recorder: OnceLock::new(),
+            model: OnceLock::new(),
+            draining: AtomicBool::new(false),
+        })
     }
 
     /// Where in its life the server is.

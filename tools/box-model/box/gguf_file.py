@@ -97,6 +97,16 @@ def add_vocabulary(writer, tokenizer):
     writer.add_add_bos_token(False)
 
 
+def vocabulary(path):
+    """The tokenizer of such a file."""
+    reader = gguf.GGUFReader(str(path))
+    field = lambda name: reader.fields[f"tokenizer.ggml.{name}"].contents()
+    texts = field("tokens")
+    added = {*tokens.CONTROLS, *tokens.MARKS}
+    ids = {text: i for i, text in enumerate(texts) if text not in added}
+    return tokens.tokenizer(ids, [tuple(pair.split(" ")) for pair in field("merges")])
+
+
 def read(path):
     """The model of such a file, its weights dequantised."""
     reader = gguf.GGUFReader(str(path))

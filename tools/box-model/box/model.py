@@ -91,10 +91,13 @@ class Mixture(nn.Module):
         self.load += sizes
         self.balance = count * (sizes / flat.numel() * p.mean(0)).sum()
         parts = []
-        for e, part in enumerate(x.index_select(0, token).split(sizes.tolist())):
+        rows = x.index_select(0, token).split(sizes.tolist())
+        # Unbound once: an index would have a gradient of all experts' size for each.
+        weights = self.experts.gate_up_proj.unbind(0), self.experts.down_proj.unbind(0)
+        for part, gate_up, down in zip(rows, *weights, strict=True):
             if len(part):
-                gate, up = F.linear(part, self.experts.gate_up_proj[e]).chunk(2, -1)
-                parts.append(F.linear(F.silu(gate) * up, self.experts.down_proj[e]))
+                gate, up = F.linear(part, gate_up).chunk(2, -1)
+                parts.append(F.linear(F.silu(gate) * up, down))
         y = torch.cat(parts) * weight.reshape(-1)[order].unsqueeze(-1)
         return torch.zeros_like(x).index_add_(0, token, y)
 

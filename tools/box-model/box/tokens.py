@@ -44,9 +44,8 @@ def train(path):
     """Learns the vocabulary and writes it as tokenizer.json."""
     texts = list(sample())
     learner = Tokenizer(models.BPE())
-    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(RUNS), "isolated"), bytes_only]
+        [pre_tokenizers.Split(Regex(RUNS), "isolated"), bytes_only()]
     )
     size = SIZE - len(CONTROLS + MARKS) - SPACED - 16
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -74,12 +73,22 @@ def train(path):
     for word, _ in counts.most_common():
         if len(vocabulary) < SIZE - len(CONTROLS + MARKS) and len(word) > 1 and word not in drawn:
             merge("Ġ", word)
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(QWEN), "isolated"), bytes_only]
+    found = tokenizer(vocabulary, merges)
+    found.save(str(path))
+    return found
+
+
+def tokenizer(vocabulary, merges):
+    """A tokenizer with these tokens and merges, and the special tokens after them."""
+    found = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    found.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(QWEN), "isolated"), bytes_only()]
     )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(CONTROLS)
-    tokenizer.add_tokens(MARKS)
-    tokenizer.save(str(path))
-    return tokenizer
+    found.decoder = decoders.ByteLevel()
+    found.add_special_tokens(CONTROLS)
+    found.add_tokens(MARKS)
+    return found
+
+
+def bytes_only():
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
