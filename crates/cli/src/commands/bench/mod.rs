@@ -219,7 +219,7 @@ impl Job<'_> {
         let rows = self.args.steps.chunk().min(longest.max(extent.deepest)).max(extent.parallel);
         let limits = Limits { rows, outputs: extent.parallel, pages: extent.pages(), kv };
         let device = Device::Cpu { threads, isa: self.isa, note: None };
-        let ready = self.model.load(device, limits, self.manner)?;
+        let ready = self.model.load(&device, limits, self.manner)?;
         let cache = quantity::bytes(self.cache_bytes(extent));
         eprintln!("{} · {} cache {cache}", ready.device, kv.name());
 

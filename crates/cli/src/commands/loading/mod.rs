@@ -65,13 +65,13 @@ impl Opened {
     /// Loads it, from its sidecar where there is one, and says what is worth saying.
     pub fn load(
         &self,
-        device: Device,
+        device: &Device,
         limits: Limits,
         manner: Manner<'_>,
     ) -> Result<Ready, Failure> {
         let (Self { path, file, .. }, Manner { packing, environment, interrupt, quiet }) =
             (self, manner);
-        let sidecar = match &device {
+        let sidecar = match device {
             Device::Cpu { threads, .. } if !self.is_boxed() => {
                 let terms = Terms { threads: *threads, interrupt, quiet };
                 sidecar::provide(packing, file, path, environment, &terms)?
@@ -83,7 +83,7 @@ impl Opened {
         let mut bar = Bar::new("loading", Unit::Count("layers"), !quiet);
         let mut progress = |done, total| bar.set(done as u64, total as u64);
         let free = interrupt.at_once()?;
-        let ready = backend::load(file, &device, sidecar, limits, &mut progress);
+        let ready = backend::load(file, device, sidecar, limits, &mut progress);
         drop(free);
         let ready = ready.map_err(|failure| failure.in_file(path))?;
         drop(bar);

@@ -75,7 +75,7 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
         if args.reference { Device::Reference } else { args.device.device(environment)? };
     let ids = args.ids()?;
     let interrupt = Interrupt::install()?;
-    let mut runner = args.runner(device, ids.len(), environment, &interrupt)?;
+    let mut runner = args.runner(&device, ids.len(), environment, &interrupt)?;
     let vocab = runner.vocab();
     if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
         let fault = format!("token {id} at position {at} is not in the vocabulary of {vocab}");
@@ -137,7 +137,7 @@ impl LogitsArgs {
 
     fn runner(
         &self,
-        device: Device,
+        device: &Device,
         tokens: usize,
         environment: &Environment,
         interrupt: &Interrupt,

@@ -75,7 +75,7 @@ impl Loader {
             interrupt: &self.interrupt,
             quiet: !options.journal.is_for_people(),
         };
-        let mut ready = self.opened.load(device, limits, manner)?;
+        let mut ready = self.opened.load(&device, limits, manner)?;
         let forecast = Forecast::measure(&mut *ready.runner, budget.context)?;
         let facts = self.facts(ready.device);
         let kept = keeps.map(|place| {

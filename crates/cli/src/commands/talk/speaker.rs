@@ -101,7 +101,7 @@ impl Speaker {
         let rows = expected.rows;
         let limits = Limits { rows, outputs: 1, pages: plan.pages, kv: steps.kv() };
         let manner = Manner { packing: steps.packing(), environment, interrupt, quiet };
-        let ready = model.load(device, limits, manner)?;
+        let ready = model.load(&device, limits, manner)?;
         let load = started.elapsed();
         if !quiet {
             let greedy = sampling.is_greedy();
