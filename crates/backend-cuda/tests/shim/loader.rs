@@ -4,7 +4,7 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,12 +48,12 @@ pub struct Shim {
 
 /// A device, or none where no compiler is, which is said once.
 pub fn shim(order: Order) -> Option<Shim> {
-    static COMPILED: OnceLock<Option<PathBuf>> = OnceLock::new();
+    static COMPILED: OnceLock<Option<Vec<u8>>> = OnceLock::new();
     static COPIES: AtomicUsize = AtomicUsize::new(0);
     let compiled = COMPILED.get_or_init(compile).as_ref()?;
     let copy = COPIES.fetch_add(1, Ordering::Relaxed);
-    let copy = compiled.with_extension(format!("{}-{copy}.so", std::process::id()));
-    fs::copy(compiled, &copy).expect("a copy of the library");
+    let copy = folder().join(format!("shim-{}-{copy}.so", std::process::id()));
+    fs::write(&copy, compiled).expect("a copy of the library");
     // SAFETY: the library was compiled from the files beside this one; loading it runs nothing.
     let library = unsafe { Library::new(&copy) }.expect("the compiled kernels load");
     fs::remove_file(&copy).expect("it is there");
@@ -73,14 +73,18 @@ fn source() -> String {
     all.replace("#pragma once", "")
 }
 
-fn compile() -> Option<PathBuf> {
+fn folder() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// The bytes of the library.
+fn compile() -> Option<Vec<u8>> {
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         println!("skipped: the shim switches fibers on x86-64 Linux only");
         return None;
     }
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let (code, library) =
-        (folder.join("shim.cpp"), folder.join(format!("shim-{}", std::process::id())));
+        (folder().join("shim.cpp"), folder().join(format!("shim-{}", std::process::id())));
     fs::write(&code, source()).expect("room for the source");
     let compiler = env::var("CXX").unwrap_or_else(|_| "c++".into());
     let mut command = Command::new(&compiler);
@@ -101,7 +105,9 @@ fn compile() -> Option<PathBuf> {
         Ok(output) => {
             let complaint = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "the kernels do not compile:\n{complaint}");
-            Some(library)
+            let bytes = fs::read(&library).expect("the library");
+            fs::remove_file(&library).expect("it is there");
+            Some(bytes)
         }
     }
 }
