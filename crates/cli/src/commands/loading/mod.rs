@@ -65,7 +65,7 @@ impl Opened {
     /// Loads it, from its sidecar where there is one, and says what is worth saying.
     pub fn load(
         &self,
-        device: Device,
+        device: &Device,
         limits: Limits,
         manner: Manner<'_>,
     ) -> Result<Ready, Failure> {
@@ -75,7 +75,7 @@ impl Opened {
     /// The same, with a witness between the phases.
     pub fn load_watched(
         &self,
-        device: Device,
+        device: &Device,
         limits: Limits,
         manner: Manner<'_>,
         witness: Option<Box<dyn Witness>>,
@@ -84,12 +84,13 @@ impl Opened {
             (self, manner);
         let sidecar = match device {
             Device::Cpu { threads, .. } if !self.is_boxed() => {
-                let terms = Terms { threads, interrupt, quiet };
+                let terms = Terms { threads: *threads, interrupt, quiet };
                 sidecar::provide(packing, file, path, environment, &terms)?
             }
-            Device::Cpu { .. } | Device::Reference => None,
+            Device::Cpu { .. } | Device::Cuda(_) | Device::Reference => None,
         };
-        let (packed, started) = (sidecar.is_none(), Instant::now());
+        let packs = matches!(device, Device::Cpu { .. });
+        let (packed, started) = (packs && sidecar.is_none(), Instant::now());
         let mut bar = Bar::new("loading", Unit::Count("layers"), !quiet);
         let mut progress = |done, total| bar.set(done as u64, total as u64);
         let free = interrupt.at_once()?;

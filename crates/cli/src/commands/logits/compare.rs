@@ -156,7 +156,7 @@ impl Place<'_> {
                 let chunk = if witness.is_some() { WATCHED } else { usize::MAX };
                 let steps = &self.args.device.steps;
                 let (environment, interrupt) = (self.environment, self.interrupt);
-                let (model, device, kv) = (opened, *device, *kv);
+                let (model, device, kv) = (opened, device.clone(), *kv);
                 let rows = Rows { model, device, kv, steps, environment, interrupt, chunk };
                 let mut runner = rows.runner(self.ids.len(), witness)?;
                 rows.each(&mut *runner, self.ids, take)

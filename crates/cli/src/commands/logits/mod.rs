@@ -53,7 +53,7 @@ pub struct LogitsArgs {
     #[arg(long, value_name = "FILE.npy")]
     against: Option<PathBuf>,
     /// Compute with the definition in f64, slowly, instead of a device
-    #[arg(long, conflicts_with_all = ["threads", "isa", "pack"])]
+    #[arg(long, conflicts_with_all = ["device", "threads", "isa", "pack"])]
     reference: bool,
     #[command(flatten)]
     device: DeviceArgs,

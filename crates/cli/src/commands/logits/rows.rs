@@ -76,14 +76,15 @@ impl Rows<'_> {
             last_resort: "give it fewer tokens",
         };
         let weights = self.model.file.len_bytes();
-        let plan = memory::plan(shape, weights, memory::available(), wish).map_err(in_file)?;
-        memory::probe(plan.cache_bytes)?;
+        let plan = memory::plan(shape, weights, self.device.available(), wish);
+        let plan = plan.map_err(in_file)?;
+        self.device.probe(plan.cache_bytes)?;
         let rows = self.steps.chunk().min(tokens).min(self.chunk);
         let limits = Limits { rows, outputs: rows, pages: plan.pages, kv: self.kv };
         let (environment, interrupt) = (self.environment, self.interrupt);
         let packing = self.steps.packing();
         let manner = Manner { packing, environment, interrupt, quiet: false };
-        Ok(self.model.load_watched(self.device, limits, manner, witness)?.runner)
+        Ok(self.model.load_watched(&self.device, limits, manner, witness)?.runner)
     }
 
     /// Hands out each row in order.

@@ -65,7 +65,7 @@ impl<'a> Campaign<'a> {
         Ok(Self {
             opened,
             vocabulary: Arc::new(vocabulary),
-            device: args.device.device(environment)?,
+            device: args.device.cpu(environment, None)?,
             machine: &args.device,
             environment,
             interrupt,
@@ -87,7 +87,7 @@ impl<'a> Campaign<'a> {
         let subject = Subject {
             opened: self.opened,
             vocabulary: &self.vocabulary,
-            device: self.device,
+            device: &self.device,
             kv: self.machine.steps.kv(),
             packing: self.machine.steps.packing(),
             machine: self.machine,

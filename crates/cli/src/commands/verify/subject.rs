@@ -30,7 +30,7 @@ pub struct Subject<'a> {
     pub opened: &'a Opened,
     pub vocabulary: &'a Arc<Vocabulary>,
     /// The CPU as it shall be used.
-    pub device: Device,
+    pub device: &'a Device,
     pub kv: KvType,
     pub packing: Packing,
     /// The same as options.
@@ -77,7 +77,7 @@ impl Subject<'_> {
     /// The device that the contract is about; none where this machine has no such device.
     pub fn device_of_contract(&self) -> Option<Device> {
         match self.place {
-            Place::Cpu => Some(self.device),
+            Place::Cpu => Some(self.device.clone()),
             Place::Gpu => Device::gpu(),
         }
     }
@@ -88,21 +88,21 @@ impl Subject<'_> {
     }
 
     /// The model on a device, broken where it shall be.
-    pub fn runner(&self, device: Device, size: Size) -> Result<Box<dyn Runner>, Failure> {
+    pub fn runner(&self, device: &Device, size: Size) -> Result<Box<dyn Runner>, Failure> {
         Ok(self.ready(device, self.kv, size, None)?.runner)
     }
 
     /// The same, with keys and values stored as somebody says, and a witness.
     pub fn ready(
         &self,
-        device: Device,
+        device: &Device,
         kv: KvType,
         size: Size,
         witness: Option<Box<dyn Witness>>,
     ) -> Result<Ready, Failure> {
         let saboteur = match device {
             Device::Reference => None, // the truth is never broken
-            Device::Cpu { .. } => self.fault.and_then(Fault::saboteur),
+            Device::Cpu { .. } | Device::Cuda(_) => self.fault.and_then(Fault::saboteur),
         };
         let witness: Vec<Box<dyn Witness>> = saboteur.into_iter().chain(witness).collect();
         let witness = (!witness.is_empty()).then(|| Box::new(witness) as Box<dyn Witness>);

@@ -149,7 +149,7 @@ struct Routes {
 /// The logits of a device, and its routes.
 fn observed(
     subject: &Subject<'_>,
-    device: Device,
+    device: &Device,
     tokens: &[TokenId],
 ) -> Result<(Vec<f32>, Routes), Failure> {
     let (witness, seen) = Gatherer::<Routes>::gather(|seen, _, phase, _, taps| {
@@ -165,7 +165,7 @@ fn observed(
 /// The logits of a device whose rows go where others went, and how many experts that changed.
 fn imposed(
     subject: &Subject<'_>,
-    device: Device,
+    device: &Device,
     tokens: &[TokenId],
     routes: Routes,
 ) -> Result<(Vec<f32>, Vec<f64>), Failure> {
@@ -185,7 +185,7 @@ fn imposed(
 
 fn logits_of(
     subject: &Subject<'_>,
-    device: Device,
+    device: &Device,
     witness: Box<dyn qwire_model::Witness>,
     tokens: &[TokenId],
 ) -> Result<Vec<f32>, Failure> {
@@ -201,19 +201,19 @@ fn logits_of(
 /// The device against the definition in f64, whose rows visit the same experts.
 pub fn reference(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
     let Some(device) = subject.device_of_contract() else { return Ok(no_device()) };
-    against(subject, device, Device::Reference, samples)
+    against(subject, &device, &Device::Reference, samples)
 }
 
 /// The device against the CPU, whose rows visit the same experts.
 pub fn company(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
     let Some(device) = subject.device_of_contract() else { return Ok(no_device()) };
-    against(subject, device, subject.device, samples)
+    against(subject, &device, subject.device, samples)
 }
 
 fn against(
     subject: &Subject<'_>,
-    device: Device,
-    truth: Device,
+    device: &Device,
+    truth: &Device,
     samples: &mut Samples,
 ) -> Result<Measured, Failure> {
     let tokens = subject.tokens(if subject.is_large() { FEW } else { MANY });

@@ -36,13 +36,13 @@ pub fn ways(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Fa
     let tokens = subject.tokens(n);
     let Device::Cpu { isa, .. } = subject.device else { return Ok(no_device()) };
     for (measure, kv) in [("f16", KvType::F16), ("f32", KvType::F32)] {
-        for ways in plans(subject, isa) {
+        for ways in plans(subject, *isa) {
             let Way { threads, isa, .. } = ways[0];
             let most = |of: fn(&Way) -> usize| ways.iter().map(of).max().unwrap_or(0);
             let rows = most(|way| way.chunk * (way.others + 1)).min(n * 17);
             let positions = (n + 64) * (most(|way| way.others) + 1);
-            let device = Device::Cpu { threads, isa };
-            let ready = subject.ready(device, kv, Size { rows, positions }, None)?;
+            let device = Device::Cpu { threads, isa, note: None };
+            let ready = subject.ready(&device, kv, Size { rows, positions }, None)?;
             let mut desk = Desk::new(ready.runner, subject.interrupt);
             for way in ways {
                 subject.interrupt.check()?;
@@ -114,7 +114,7 @@ pub fn repeats(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured,
     let Some(device) = subject.device_of_contract() else { return Ok(no_device()) };
     let tokens = subject.tokens(POSITIONS.min(subject.opened.shape.context));
     let size = Size { rows: 64, positions: tokens.len() };
-    let mut desk = Desk::new(subject.runner(device, size)?, subject.interrupt);
+    let mut desk = Desk::new(subject.runner(&device, size)?, subject.interrupt);
     let way = Way { threads: 1, isa: Isa::SCALAR, chunk: 64, others: 0 };
     for _ in 0..4 {
         put(samples, "logits", desk.bits(&tokens, way)?);

@@ -22,7 +22,7 @@ const WRITTEN: usize = 16;
 const ROUNDS: usize = 4;
 
 /// Tokens per second, of a prompt and of answers.
-fn measure(subject: &Subject<'_>, device: Device) -> Result<(f64, Vec<f64>), Failure> {
+fn measure(subject: &Subject<'_>, device: &Device) -> Result<(f64, Vec<f64>), Failure> {
     let size = Size { rows: PROMPT, positions: PROMPT + WRITTEN * (ROUNDS + 1) };
     let mut desk = Desk::new(subject.runner(device, size)?, subject.interrupt);
     let (prompt, mut table) = (subject.tokens(PROMPT), Table::default());
@@ -48,7 +48,7 @@ fn measure(subject: &Subject<'_>, device: Device) -> Result<(f64, Vec<f64>), Fai
 /// Prefill and decode apart; a GPU beside the CPU.
 pub fn speed(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
     let Some(device) = subject.device_of_contract() else { return Ok(no_device()) };
-    let (prefill, decode) = measure(subject, device)?;
+    let (prefill, decode) = measure(subject, &device)?;
     put(samples, "prefill", prefill);
     if subject.place == Place::Gpu {
         let (_, cpu) = measure(subject, subject.device)?;
@@ -102,8 +102,8 @@ pub fn memory(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, 
 /// The numbers are those of the device that was asked for.
 pub fn device(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
     let Some(asked) = subject.device_of_contract() else { return Ok(no_device()) };
-    let used = if subject.has(Fault::SilentFallback) { Device::Reference } else { asked };
-    let ready = subject.ready(used, subject.kv, Size { rows: 8, positions: 8 }, None)?;
+    let used = if subject.has(Fault::SilentFallback) { Device::Reference } else { asked.clone() };
+    let ready = subject.ready(&used, subject.kv, Size { rows: 8, positions: 8 }, None)?;
     let other = ready.runner.page_form().numbers != asked.numbers();
     put(samples, "other_device", f64::from(other));
     Ok(Measured::Done)
@@ -113,7 +113,7 @@ pub fn device(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, 
 pub fn device_memory(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
     let Some(device) = subject.device_of_contract() else { return Ok(no_device()) };
     let size = Size { rows: PROMPT, positions: PROMPT };
-    let ready = subject.ready(device, subject.kv, size, None)?;
+    let ready = subject.ready(&device, subject.kv, size, None)?;
     let Some((used, total)) = ready.memory else {
         return Ok(Measured::Skipped("the device has no memory of its own".into()));
     };
