@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::nvrtc::Nvrtc;
 use crate::ptxas::{TARGETS, Usage, usage};
-use crate::toolchain::{Toolchain, install};
+use crate::toolchain::Toolchain;
 
 /// Registers of a multiprocessor that one block may take at most, so that two blocks fit.
 const REGISTERS: usize = 65_536 / 2;
@@ -18,7 +18,8 @@ struct Op {
     source: String,
 }
 
-fn root() -> &'static Path {
+/// The repository.
+pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
@@ -49,13 +50,15 @@ fn ops() -> Result<Vec<Op>, String> {
 }
 
 /// Compiles everything and replaces what is there.
-pub fn write() -> Result<(), String> {
-    each(|path, ptx| fs::write(path, ptx).map_err(|error| format!("{}: {error}", path.display())))
+pub fn write(toolchain: &Toolchain) -> Result<(), String> {
+    each(toolchain, |path, ptx| {
+        fs::write(path, ptx).map_err(|error| format!("{}: {error}", path.display()))
+    })
 }
 
 /// Compiles everything and compares.
-pub fn check() -> Result<(), String> {
-    each(|path, ptx| {
+pub fn check(toolchain: &Toolchain) -> Result<(), String> {
+    each(toolchain, |path, ptx| {
         let kept = read(path)?;
         if kept == ptx {
             return Ok(());
@@ -66,8 +69,10 @@ pub fn check() -> Result<(), String> {
 }
 
 /// Compiles and judges each op, and hands its PTX to `keep`.
-fn each(keep: impl Fn(&Path, &str) -> Result<(), String>) -> Result<(), String> {
-    let toolchain = install(root())?;
+fn each(
+    toolchain: &Toolchain,
+    keep: impl Fn(&Path, &str) -> Result<(), String>,
+) -> Result<(), String> {
     let nvrtc = Nvrtc::open(&toolchain.nvrtc)?;
     let scratch = root().join("target/cuda-toolchain");
     println!("{:20} {:>8} registers of a thread, bytes of shared memory", "kernel", "target");
@@ -75,7 +80,7 @@ fn each(keep: impl Fn(&Path, &str) -> Result<(), String>) -> Result<(), String> 
         let ptx = nvrtc.compile(&format!("{}.cu", op.name), &op.source)?;
         let file = scratch.join(format!("{}.ptx", op.name));
         fs::write(&file, &ptx).map_err(|error| error.to_string())?;
-        judge(&toolchain, &file, &ptx)?;
+        judge(toolchain, &file, &ptx)?;
         keep(&folder().join(format!("ptx/{}.ptx", op.name)), &ptx)?;
     }
     Ok(())
