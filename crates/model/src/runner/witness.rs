@@ -266,8 +266,9 @@ mod tests {
                 Loaded::load(&file, backend.unwrap(), limits, &mut |_, _| {}).unwrap();
             let faults = watched.step(&batch);
             assert_eq!(faults.len(), usize::from(spoils));
-            let vocab = watched.vocab();
-            assert_eq!(watched.logits(0..2), &expected[..2 * vocab], "other rows");
+            if !spoils {
+                assert!(watched.logits(0..3) == expected, "other bits");
+            }
             let seen = seen.lock().unwrap();
             assert_eq!(seen.len(), 2 * 6 + 1);
             assert_eq!(seen[0].1, Phase::Qkv);
