@@ -21,23 +21,6 @@ const MAX_HEAD_DIM: usize = 256;
 /// Experts of a row, each chosen by a lane.
 const MAX_USED: usize = 32;
 
-const PHASES: [Phase; 7] = [
-    Phase::Qkv,
-    Phase::Attend,
-    Phase::Project,
-    Phase::Route,
-    Phase::Expand,
-    Phase::Reduce,
-    Phase::Norm,
-];
-
-const NO_FAULT: u32 = u32::MAX;
-
-/// A fault as one number whose order is the order of phases.
-fn fault_code(layer: usize, phase: Phase) -> usize {
-    layer << 3 | phase as usize
-}
-
 /// A matrix, and where its products go.
 struct Part<'a> {
     matrix: &'a Matrix,
@@ -153,7 +136,7 @@ impl<D: Device> Desk<'_, D> {
         let args = space.visits.put(args.address(space.weights).address(space.faults));
         let args = args.number(shape.routing.scale).count(rows).count(shape.experts);
         let args = args.count(shape.routing.used).count(shape.routing.normalised.into());
-        let args = args.count(tiles(shape, rows)).count(fault_code(layer, Phase::Route));
+        let args = args.count(tiles(shape, rows)).count(Poison::code(layer, Phase::Route) as usize);
         self.stream.launch(&kernel::ROUTE, [1, 1, 1], args.count(mode));
     }
 
@@ -200,7 +183,7 @@ impl<D: Device> Desk<'_, D> {
         self.stream.upload(space.first, first.into_iter());
         self.stream.upload(space.table, table.into_iter());
         self.stream.upload(space.pick, batch.outputs.iter().map(|row| *row as u32));
-        self.stream.upload(space.faults, std::iter::repeat_n(NO_FAULT, batch.rows()));
+        self.stream.upload(space.faults, std::iter::repeat_n(Poison::NO_CODE, batch.rows()));
         self.stream.upload_floats(space.turn, &turns);
     }
 
@@ -368,7 +351,7 @@ impl<D: Device> Backend for Gpu<D> {
     fn qkv(&mut self, layer: &Layer<Self>) {
         let mut desk = self.desk();
         let (rows, h, out) = (desk.at.rows, desk.space().h, desk.space().qkv);
-        let code = fault_code(layer.index, Phase::Qkv);
+        let code = Poison::code(layer.index, Phase::Qkv) as usize;
         desk.norm(layer.attn_norm, h, rows, Address::NONE, code);
         let stride = desk.width();
         let sides = [(&layer.attn_q, Tap::Q), (&layer.attn_k, Tap::K), (&layer.attn_v, Tap::V)];
@@ -399,7 +382,7 @@ impl<D: Device> Backend for Gpu<D> {
     fn route(&mut self, layer: &Layer<Self>) {
         let mut desk = self.desk();
         let (h, rows, out) = (desk.space().h, desk.at.rows, desk.space().router);
-        let code = fault_code(layer.index, Phase::Route);
+        let code = Poison::code(layer.index, Phase::Route) as usize;
         desk.norm(layer.ffn_norm, h, rows, Address::NONE, code);
         if let Some(matrix) = &layer.router {
             let stride = desk.shape().experts;
@@ -419,7 +402,7 @@ impl<D: Device> Backend for Gpu<D> {
 
     fn close(&mut self, norm: &Address, _: &Batch) {
         let mut desk = self.desk();
-        let code = fault_code(desk.shape().layers, Phase::Norm);
+        let code = Poison::code(desk.shape().layers, Phase::Norm) as usize;
         let (last, pick, outputs) = (desk.space().last, desk.space().pick, desk.at.outputs);
         if outputs > 0 {
             desk.norm(*norm, last, outputs, pick, code);
@@ -429,12 +412,7 @@ impl<D: Device> Backend for Gpu<D> {
     fn finish(&mut self) -> Vec<Poison> {
         let desk = self.desk();
         let codes = desk.stream.download(desk.at.space.faults, desk.at.rows);
-        let found = codes.enumerate().filter(|(_, code)| *code != NO_FAULT);
-        let poison = |(row, code): (usize, u32)| {
-            let layer = (code >> 3) as usize;
-            Poison { row, layer, phase: PHASES[code as usize & 7] }
-        };
-        found.map(poison).collect()
+        codes.enumerate().filter_map(|(row, code)| Poison::of_code(row, code)).collect()
     }
 
     fn logits(&mut self, head: &Matrix, outputs: Range<usize>) -> &[f32] {

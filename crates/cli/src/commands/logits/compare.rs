@@ -78,7 +78,7 @@ pub struct CompareArgs {
 
 /// One of the two.
 enum Side {
-    Model { opened: Opened, device: Device, kv: KvType },
+    Model { opened: Box<Opened>, device: Device, kv: KvType },
     Logits(PathBuf),
 }
 
@@ -201,7 +201,7 @@ impl CompareArgs {
 
     fn side(&self, path: &Path, device: Device, kv: KvType) -> Result<Side, Failure> {
         if !path.extension().is_some_and(|end| end.eq_ignore_ascii_case("npy")) {
-            return Ok(Side::Model { opened: Opened::open(path)?, device, kv });
+            return Ok(Side::Model { opened: Box::new(Opened::open(path)?), device, kv });
         }
         if self.layers {
             let fault = "--layers needs two models: a file of logits has no layers";

@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use qwire_kernels::NUMBERS_VERSION;
 use qwire_model::synthetic;
-use qwire_server::app::now;
+use qwire_server::app::{date, now};
 use qwire_text::Vocabulary;
 use tracing_subscriber::fmt;
 
 use super::VerifyArgs;
 use super::check::Measured;
 use super::contract::{Architecture, Contract, Pace, Place, Samples};
-use super::evidence::{self, Facts, Machine, ModelFacts, Record, Status};
+use super::evidence::{Facts, Machine, ModelFacts, Record, Status};
 use super::faults::Fault;
 use super::subject::Subject;
 use crate::arguments::DeviceArgs;
@@ -146,7 +146,7 @@ impl<'a> Campaign<'a> {
         let name = file.metadata().str("general.name").ok().flatten();
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
         Ok(Facts {
-            date: evidence::date(now()),
+            date: date(now()),
             qwire: env!("CARGO_PKG_VERSION").into(),
             build: build.into(),
             numbers: NUMBERS_VERSION,

@@ -210,21 +210,6 @@ impl Record {
     }
 }
 
-/// Seconds since 1970 as people write them, in universal time.
-pub fn date(seconds: u64) -> String {
-    // Days from a March, so that leap days come last: civil time by Howard Hinnant.
-    let (days, rest) = ((seconds / 86_400) as i64 + 719_468, seconds % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 /// Samples in JSON, where a number that is none is null.
 mod numbers {
     use std::collections::BTreeMap;
@@ -250,17 +235,6 @@ mod numbers {
 mod tests {
     use super::*;
     use crate::commands::verify::contract;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_764_351_730, "2025-11-28T17:42:10Z"),
-        ] {
-            assert_eq!(date(seconds), text);
-        }
-    }
 
     #[test]
     fn a_record_that_contradicts_its_samples_is_refused() {
