@@ -63,6 +63,17 @@ impl Card {
         let needed = "needed: compute capability 8.0 or later";
         (self.capability < CAPABILITY).then(|| format!("{self} is too old; {needed}"))
     }
+
+    /// Bytes of its memory that are taken, by whomever, and all of them.
+    pub fn memory(&self) -> Result<(u64, u64), LoadError> {
+        let told = CudaContext::new(self.ordinal).and_then(|context| context.mem_get_info());
+        let (free, total) = told.map_err(|error| self.said(error))?;
+        Ok(((total - free) as u64, total as u64))
+    }
+
+    fn said(&self, error: DriverError) -> LoadError {
+        LoadError(format!("{self}: the driver says {}", words(error)))
+    }
 }
 
 /// The cards there are, or why none can be had.
@@ -143,8 +154,7 @@ impl Cuda {
         if let Some(refusal) = card.refusal() {
             return Err(LoadError(refusal));
         }
-        Self::start(card.ordinal)
-            .map_err(|error| LoadError(format!("{card}: the driver says {}", words(error))))
+        Self::start(card.ordinal).map_err(|error| card.said(error))
     }
 
     fn start(ordinal: usize) -> Result<Self, DriverError> {

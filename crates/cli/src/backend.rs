@@ -79,6 +79,23 @@ impl Device {
             Self::Reference => "reference",
         }
     }
+
+    /// Memory for weights, cache and the rest, where it is known.
+    pub fn available(&self) -> Option<u64> {
+        match self {
+            // What a desktop and the driver itself take is not known before the card is opened.
+            Self::Cuda(card) => Some(card.bytes as u64 / 10 * 9),
+            Self::Cpu { .. } | Self::Reference => memory::available(),
+        }
+    }
+
+    /// Proves that the cache can be had where that costs nothing; a card says it at load.
+    pub fn probe(&self, cache_bytes: u64) -> Result<(), Failure> {
+        match self {
+            Self::Cuda(_) => Ok(()),
+            Self::Cpu { .. } | Self::Reference => memory::probe(cache_bytes),
+        }
+    }
 }
 
 /// Binds every tensor, uploads it, and reserves memory. A CPU takes its panels from the sidecar
@@ -100,7 +117,11 @@ pub fn load(
         Device::Cuda(card) => on(file, Gpu::new(Cuda::open(card)?), witness, limits, progress)?,
         Device::Reference => on(file, Reference::default(), witness, limits, progress)?,
     };
-    Ok(Ready { runner, device: format!("{device}{kept}"), unused, memory: None })
+    let memory = match device {
+        Device::Cuda(card) => Some(card.memory()?),
+        Device::Cpu { .. } | Device::Reference => None,
+    };
+    Ok(Ready { runner, device: format!("{device}{kept}"), unused, memory })
 }
 
 /// The CUDA card of this number; the error says what there is.
@@ -121,25 +142,6 @@ pub fn first_card() -> Result<Card, String> {
         [] => "the CUDA driver knows no card".into(),
         _ => refusals.join("; "),
     })
-}
-
-impl Device {
-    /// Memory for weights, cache and the rest, where it is known.
-    pub fn available(&self) -> Option<u64> {
-        match self {
-            // What a desktop and the driver itself take is not known before the card is opened.
-            Self::Cuda(card) => Some(card.bytes as u64 / 10 * 9),
-            Self::Cpu { .. } | Self::Reference => memory::available(),
-        }
-    }
-
-    /// Proves that the cache can be had where that costs nothing; a card says it at load.
-    pub fn probe(&self, cache_bytes: u64) -> Result<(), Failure> {
-        match self {
-            Self::Cuda(_) => Ok(()),
-            Self::Cpu { .. } | Self::Reference => memory::probe(cache_bytes),
-        }
-    }
 }
 
 /// Binds every tensor to nothing but the file: proves that a model can be loaded, and costs
