@@ -12,10 +12,9 @@ use cudarc::driver::{
     CudaContext, CudaFunction, CudaGraph, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg,
 };
 use cudarc::nvrtc::Ptx;
+use qwire_backend_gpu::device::{ARGS, Address, Device, Launch};
+use qwire_backend_gpu::kernel::KERNELS;
 use qwire_model::LoadError;
-
-use crate::device::{ARGS, Address, Device, Launch};
-use crate::kernel::KERNELS;
 
 /// The least that kernels were compiled for: 8.0, an A100 or an RTX 3060.
 const CAPABILITY: (i32, i32) = (8, 0);
@@ -220,6 +219,9 @@ impl Cuda {
 }
 
 impl Device for Cuda {
+    const KIND: &'static str = "a CUDA device";
+    const NUMBERS: &'static str = "cuda";
+
     fn allocate(&mut self, bytes: usize) -> Result<Address, LoadError> {
         self.bind();
         let bytes = bytes.max(1);
@@ -291,7 +293,7 @@ impl Drop for Cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::OPS;
+    use qwire_backend_gpu::kernel::{COLUMNS, EXPERTS, OPS, SPLIT};
 
     #[test]
     fn a_probe_says_what_it_found() {
@@ -309,6 +311,37 @@ mod tests {
             let (_, ptx) = MODULES.iter().find(|(op, _)| *op == kernel.op).expect("an op");
             assert!(ptx.contains(&entry), "{}", kernel.name);
             assert!(ptx.contains(".version 8.4") && ptx.contains(".target sm_80"));
+        }
+    }
+
+    fn source(op: &str) -> String {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
+        std::fs::read_to_string(format!("{folder}/{op}.cu")).expect("an op has a file")
+    }
+
+    #[test]
+    fn the_files_declare_these_kernels_and_no_other() {
+        for op in OPS {
+            let declared: Vec<String> = source(op)
+                .lines()
+                .filter_map(|line| line.strip_prefix("ENTRY("))
+                .map(|rest| rest.split(',').take(2).collect::<String>())
+                .collect();
+            let listed = KERNELS.iter().filter(|kernel| kernel.op == op);
+            let listed: Vec<_> =
+                listed.map(|kernel| format!("{} {}", kernel.name, kernel.threads)).collect();
+            assert_eq!(declared, listed, "{op}.cu");
+        }
+    }
+
+    #[test]
+    fn both_sides_agree_on_sizes() {
+        for (op, text) in [
+            ("prelude", format!("#define TILE {COLUMNS}\n")),
+            ("attend", format!("#define SPLIT {SPLIT}\n")),
+            ("route", format!("pairs[{EXPERTS}], tiles[{EXPERTS}]")),
+        ] {
+            assert!(source(op).contains(&text), "{op}.cu holds {text}");
         }
     }
 }

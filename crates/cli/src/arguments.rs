@@ -21,8 +21,9 @@ pub const CHUNK: usize = 512;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct DeviceArgs {
-    /// What computes: cpu, cuda:0 for the first NVIDIA card, or auto for a card where there is one.
-    /// Cards are new: qwire was never measured on one
+    /// What computes: cpu, cuda:0 for the first NVIDIA card, auto for such a card where there is
+    /// one, or wgpu for Vulkan, Metal or DirectX 12, in binaries that were built with it. Cards
+    /// are new: qwire was never measured on one
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     device: Choice,
     /// Worker threads [default: the CPUs this process may use, or QWIRE_THREADS]
@@ -74,6 +75,7 @@ impl DeviceArgs {
     pub fn device(&self, environment: &Environment) -> Result<Device, Failure> {
         let note = match self.device {
             Choice::Cuda(ordinal) => return Ok(Device::Cuda(backend::card(ordinal)?)),
+            Choice::Wgpu(ordinal) => return Ok(Device::Wgpu(backend::adapter(ordinal)?)),
             Choice::Auto => match backend::first_card() {
                 Ok(card) => return Ok(Device::Cuda(card)),
                 Err(why) => Some(why),

@@ -9,6 +9,7 @@ use qwire_backend_cpu::Cpu;
 use qwire_backend_cpu::sidecar::Sidecar;
 use qwire_backend_cuda::Gpu;
 use qwire_backend_cuda::driver::{self, Card, Cuda};
+use qwire_backend_wgpu::driver::{self as wgpu, Adapter, Wgpu};
 use qwire_gguf::File;
 use qwire_kernels::Isa;
 use qwire_model::reference::Reference;
@@ -26,18 +27,22 @@ pub enum Choice {
     Cpu,
     /// The CUDA card of this number.
     Cuda(usize),
+    /// The adapter of this number that wgpu knows.
+    Wgpu(usize),
 }
 
 impl FromStr for Choice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let card = text.strip_prefix("cuda:").and_then(|ordinal| ordinal.parse().ok());
-        match (text, card) {
-            ("auto", _) => Ok(Self::Auto),
-            ("cpu", _) => Ok(Self::Cpu),
-            (_, Some(ordinal)) => Ok(Self::Cuda(ordinal)),
-            _ => Err("accepted: auto, cpu, cuda:0, cuda:1, ..".into()),
+        let numbered = |prefix| text.strip_prefix(prefix).and_then(|number| number.parse().ok());
+        match (text, numbered("cuda:"), numbered("wgpu:")) {
+            ("auto", ..) => Ok(Self::Auto),
+            ("cpu", ..) => Ok(Self::Cpu),
+            ("wgpu", ..) => Ok(Self::Wgpu(0)),
+            (_, Some(ordinal), _) => Ok(Self::Cuda(ordinal)),
+            (_, _, Some(ordinal)) => Ok(Self::Wgpu(ordinal)),
+            _ => Err("accepted: auto, cpu, cuda:0, cuda:1, .., wgpu, wgpu:1, ..".into()),
         }
     }
 }
@@ -49,6 +54,8 @@ pub enum Device {
     Cpu { threads: usize, isa: Isa, note: Option<String> },
     /// A CUDA card.
     Cuda(Card),
+    /// An adapter that wgpu knows.
+    Wgpu(Adapter),
     /// The definition in f64, slow and right.
     Reference,
 }
@@ -76,6 +83,7 @@ impl Device {
         match self {
             Self::Cpu { .. } => "definition",
             Self::Cuda(_) => "cuda",
+            Self::Wgpu(_) => "wgpu",
             Self::Reference => "reference",
         }
     }
@@ -85,6 +93,8 @@ impl Device {
         match self {
             // What a desktop and the driver itself take is not known before the card is opened.
             Self::Cuda(card) => Some(card.bytes as u64 / 10 * 9),
+            // Vulkan, Metal and DirectX tell no size that a program could rely on.
+            Self::Wgpu(_) => None,
             Self::Cpu { .. } | Self::Reference => memory::available(),
         }
     }
@@ -92,7 +102,7 @@ impl Device {
     /// Proves that the cache can be had where that costs nothing; a card says it at load.
     pub fn probe(&self, cache_bytes: u64) -> Result<(), Failure> {
         match self {
-            Self::Cuda(_) => Ok(()),
+            Self::Cuda(_) | Self::Wgpu(_) => Ok(()),
             Self::Cpu { .. } | Self::Reference => memory::probe(cache_bytes),
         }
     }
@@ -115,11 +125,12 @@ pub fn load(
             on(file, cpu, witness, limits, progress)?
         }
         Device::Cuda(card) => on(file, Gpu::new(Cuda::open(card)?), witness, limits, progress)?,
+        Device::Wgpu(found) => on(file, Gpu::new(Wgpu::open(found)?), witness, limits, progress)?,
         Device::Reference => on(file, Reference::default(), witness, limits, progress)?,
     };
     let memory = match device {
         Device::Cuda(card) => Some(card.memory()?),
-        Device::Cpu { .. } | Device::Reference => None,
+        Device::Cpu { .. } | Device::Wgpu(_) | Device::Reference => None,
     };
     Ok(Ready { runner, device: format!("{device}{kept}"), unused, memory })
 }
@@ -142,6 +153,17 @@ pub fn first_card() -> Result<Card, String> {
         [] => "the CUDA driver knows no card".into(),
         _ => refusals.join("; "),
     })
+}
+
+/// The adapter of this number that wgpu knows; the error says what there is.
+pub fn adapter(ordinal: usize) -> Result<Adapter, Failure> {
+    let none = |why: String| {
+        let fault = format!("there is no wgpu:{ordinal}: {why}");
+        Failure::new(fault).hint("`--device cpu` needs no card")
+    };
+    let adapters = wgpu::probe().map_err(none)?;
+    let found: Vec<String> = adapters.iter().map(ToString::to_string).collect();
+    adapters.into_iter().nth(ordinal).ok_or_else(|| none(found.join("; ")))
 }
 
 /// Binds every tensor to nothing but the file: proves that a model can be loaded, and costs
@@ -178,6 +200,7 @@ impl std::fmt::Display for Device {
                 note.iter().try_for_each(|note| write!(f, " ({note})"))
             }
             Self::Cuda(card) => card.fmt(f),
+            Self::Wgpu(adapter) => adapter.fmt(f),
             Self::Reference => f.write_str("the f64 reference"),
         }
     }
@@ -192,7 +215,9 @@ mod tests {
         assert_eq!("auto".parse(), Ok(Choice::Auto));
         assert_eq!("cpu".parse(), Ok(Choice::Cpu));
         assert_eq!("cuda:3".parse(), Ok(Choice::Cuda(3)));
-        for text in ["", "cuda", "cuda:", "cuda:-1", "cuda:x", "gpu"] {
+        assert_eq!("wgpu".parse(), Ok(Choice::Wgpu(0)));
+        assert_eq!("wgpu:1".parse(), Ok(Choice::Wgpu(1)));
+        for text in ["", "cuda", "cuda:", "cuda:-1", "cuda:x", "wgpu:", "wgpu:x", "gpu"] {
             assert!(text.parse::<Choice>().is_err(), "{text}");
         }
     }

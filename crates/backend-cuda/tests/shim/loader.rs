@@ -155,6 +155,9 @@ impl Shim {
 }
 
 impl Device for Shim {
+    const KIND: &'static str = "a CUDA device";
+    const NUMBERS: &'static str = "cuda";
+
     fn allocate(&mut self, bytes: usize) -> Result<Address, LoadError> {
         // 256 bytes of alignment, as a driver gives it.
         let piece = vec![0; (bytes + 256).div_ceil(16)].into_boxed_slice();

@@ -4,5 +4,6 @@
 mod bits;
 mod conformance;
 mod loader;
-mod models;
 mod ops;
+#[path = "../../../backend-gpu/tests/trial/mod.rs"]
+mod trial;

@@ -242,3 +242,13 @@ fn a_reader_that_leaves_is_no_error() {
     let outcome = finish(child);
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(141), ""));
 }
+
+/// There is no way back to another device, whatever binary, driver or card is at hand.
+#[test]
+fn a_device_that_is_not_there_is_an_error() {
+    let model = golden(MODEL);
+    for name in ["wgpu:99", "cuda:99"] {
+        let there_is_none = format!("there is no {name}: ");
+        qwire(&["run", &model, "--device", name, "x"]).fails(1, &[&there_is_none]);
+    }
+}

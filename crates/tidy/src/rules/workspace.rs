@@ -36,6 +36,7 @@ const DEPENDENCIES: &[(&str, &str)] = &[
     ("tracing-subscriber", "its log on stderr, to read or as JSON"),
     ("unicode-normalization", "NFC, as the official tokenizer"),
     ("unicode-properties", "letters, numbers and the rest, as the pre-tokenizer splits"),
+    ("wgpu", "Vulkan, Metal and DirectX 12, where the feature of its name is on"),
 ];
 
 /// Every crate takes the lints of the workspace.

@@ -87,7 +87,7 @@ impl Opened {
                 let terms = Terms { threads: *threads, interrupt, quiet };
                 sidecar::provide(packing, file, path, environment, &terms)?
             }
-            Device::Cpu { .. } | Device::Cuda(_) | Device::Reference => None,
+            Device::Cpu { .. } | Device::Cuda(_) | Device::Wgpu(_) | Device::Reference => None,
         };
         let packs = matches!(device, Device::Cpu { .. });
         let (packed, started) = (packs && sidecar.is_none(), Instant::now());

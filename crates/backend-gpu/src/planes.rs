@@ -1,9 +1,19 @@
 //! Planes: the bits of a file's weights, rearranged so that a lane reads 16 bytes at once and its
-//! neighbours the bytes beside them. Nothing is rounded; `prelude.cu` draws the layout.
+//! neighbours the bytes beside them. Nothing is rounded. Rows follow one another:
+//!
+//! ```text
+//!         codes [k / 32]                            high [k / 32]     scale            head
+//! Q8_0    32 bytes, in order                        -                 -                d [k / 32]
+//! Q4_K    16 bytes: value i low, value 16 + i high  -                 -                [k / 256]
+//! Q5_K    the same                                  4: bit 4          -                [k / 256]
+//! Q6_K    the same                                  8: bits 4 and 5   i8 [k / 16]      d [k / 256]
+//! floats  [k] in order
+//! ```
+//! The head of Q4_K and Q5_K is the file's own: d, dmin, twelve bytes of scales and minima.
 
 use qwire_model::{LoadError, Weights};
 
-/// The formats that kernels read, in the order of `Format` in `prelude.cu`.
+/// The formats that kernels read, in the order in which kernels number them.
 const FORMATS: [Layout; 7] = [
     Layout { name: "F32", block: [4, 0, 0, 0], values: 1, pack: pack_floats },
     Layout { name: "F16", block: [2, 0, 0, 0], values: 1, pack: pack_floats },
@@ -34,17 +44,17 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// The layout of a tensor's format, if kernels read it.
-    pub(crate) fn of(weights: &Weights) -> Result<&'static Self, LoadError> {
+    pub(crate) fn of(weights: &Weights, kind: &str) -> Result<&'static Self, LoadError> {
         let name = weights.format.name;
         let Some(layout) = FORMATS.iter().find(|layout| layout.name == name) else {
             let runs = FORMATS.map(|layout| layout.name).join(", ");
-            let problem = format!("has type {name}, which cannot run on a CUDA device");
+            let problem = format!("has type {name}, which cannot run on {kind}");
             let tensor = weights.name();
             return Err(LoadError(format!("tensor `{tensor}` {problem}; types that can: {runs}")));
         };
         if !weights.k.is_multiple_of(GROUP) {
             let (tensor, k) = (weights.name(), weights.k);
-            let problem = format!("has rows of {k} values; a CUDA device takes multiples of 32");
+            let problem = format!("has rows of {k} values; {kind} takes multiples of 32");
             return Err(LoadError(format!("tensor `{tensor}` {problem}")));
         }
         Ok(layout)
@@ -55,7 +65,7 @@ impl Layout {
         &FORMATS[0]
     }
 
-    /// Its number in `prelude.cu`.
+    /// Its number in the kernels.
     pub(crate) fn number(&self) -> usize {
         FORMATS.iter().position(|layout| layout.name == self.name).expect("a row of the table")
     }
@@ -68,7 +78,8 @@ impl Layout {
     /// Packs all rows, some at a time: `sink(first row, planes)`.
     pub(crate) fn pack(&self, weights: &Weights, mut sink: impl FnMut(usize, &[Vec<u8>; PLANES])) {
         let rows = weights.count * weights.rows;
-        let step = (PIECE_BYTES / (weights.k * 4)).max(1);
+        // An even number, so that a piece of any plane begins at a whole word.
+        let step = (PIECE_BYTES / (weights.k * 4)).max(2) & !1;
         let converted = weights.format.name != self.name;
         let mut planes: [Vec<u8>; PLANES] = std::array::from_fn(|_| Vec::new());
         let mut row = vec![0.0; if converted { weights.k } else { 0 }];

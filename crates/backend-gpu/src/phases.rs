@@ -13,7 +13,7 @@ use qwire_model::{
 use crate::device::{Address, Args, Device, Stream};
 use crate::kernel::{self, COLUMNS, DOWN_ROWS, EXPAND_ROWS, EXPERTS, WARPS};
 use crate::matrix::Matrix;
-use crate::workspace::{Acts, SPREAD, Workspace, deepest, tiles};
+use crate::workspace::{Acts, Pieces, SPREAD, Workspace, deepest, tiles};
 use crate::{Gpu, Reserved};
 
 /// Channels of a head that kernels have room for.
@@ -51,7 +51,7 @@ impl<D: Device> Desk<'_, D> {
 
     /// Pages of one layer begin here.
     fn cache(&self, layer: usize) -> Address {
-        self.at.cache.plus(layer * self.at.pages * self.page_bytes())
+        self.at.cache[layer]
     }
 
     /// Bytes of a page of one layer.
@@ -129,7 +129,8 @@ impl<D: Device> Desk<'_, D> {
         self.stream.launch(&kernel::GATHER, [(a.k / 32).div_ceil(WARPS), rows, 1], args);
     }
 
-    /// Experts and their visits, by mode as `route.cu` has it.
+    /// Experts and their visits, by mode: 0 chooses, 1 visits the only expert of a dense model, 2
+    /// only makes tiles.
     fn route(&mut self, layer: usize, mode: usize) {
         let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
         let args = Args::default().address(space.router).address(space.ids);
@@ -275,15 +276,15 @@ impl<D: Device> Gpu<D> {
 }
 
 /// What kernels have no room for, in words.
-fn refusal(shape: &Shape, limits: Limits) -> Option<String> {
+fn refusal(kind: &str, shape: &Shape, limits: Limits) -> Option<String> {
     let (d, used) = (shape.head_dim, shape.routing.used);
     let problem = if limits.kv != KvType::F16 {
-        format!("a cache of {} cannot be kept on a CUDA device; accepted: f16", limits.kv.name())
+        format!("a cache of {} cannot be kept on {kind}; accepted: f16", limits.kv.name())
     } else if !d.is_multiple_of(8) || d > MAX_HEAD_DIM {
-        format!("heads of {d} channels cannot run on a CUDA device; accepted: 8, 16, .. 256")
+        format!("heads of {d} channels cannot run on {kind}; accepted: 8, 16, .. 256")
     } else if shape.experts > EXPERTS || used > MAX_USED {
         let found = format!("{used} of {} experts a row", shape.experts);
-        format!("{found} cannot run on a CUDA device; accepted: up to {MAX_USED} of {EXPERTS}")
+        format!("{found} cannot run on {kind}; accepted: up to {MAX_USED} of {EXPERTS}")
     } else {
         return None;
     };
@@ -309,22 +310,26 @@ impl<D: Device> Backend for Gpu<D> {
     }
 
     fn reserve(&mut self, shape: &Shape, limits: Limits) -> Result<(), LoadError> {
-        if let Some(problem) = refusal(shape, limits) {
+        if let Some(problem) = refusal(D::KIND, shape, limits) {
             return Err(LoadError(problem));
         }
         let positions = (limits.pages * PAGE).min(shape.context.next_multiple_of(PAGE));
         let logits = limits.outputs.min(LOGIT_ROWS) * self.vocab;
-        let lay = |start| Workspace::at(start, shape, limits, positions, logits);
-        let (bytes, space) = (shape.page_bytes(KvType::F16) * limits.pages, lay(Address::NONE).len);
+        let lay = |starts| Workspace::at(starts, shape, limits, positions, logits);
+        let bytes = shape.page_bytes(KvType::F16) / shape.layers * limits.pages;
+        let (_, lens) = lay(Pieces::default());
         let problem = |what: &str, error: &LoadError| LoadError(format!("{what}: {error}"));
         let device = self.device();
-        let cache = device.allocate(bytes);
+        let cache: Result<Vec<_>, _> = (0..shape.layers).map(|_| device.allocate(bytes)).collect();
         let cache = cache.map_err(|error| problem("keys and values", &error))?;
-        let start = device.allocate(space);
-        let start = start.map_err(|error| problem("the memory of a step", &error))?;
-        let (space, pages) = (lay(start), limits.pages);
+        let mut piece = |bytes| {
+            let start = device.allocate(bytes);
+            start.map_err(|error| problem("the memory of a step", &error))
+        };
+        let (inputs, middle, rest) = (piece(lens.inputs)?, piece(lens.middle)?, piece(lens.rest)?);
+        let (space, _) = lay(Pieces { inputs, middle, rest });
         let reserved =
-            Reserved { shape: shape.clone(), space, cache, pages, rows: 0, outputs: 0, deepest: 1 };
+            Reserved { shape: shape.clone(), space, cache, rows: 0, outputs: 0, deepest: 1 };
         self.reserved = Some(reserved);
         Ok(())
     }
@@ -445,7 +450,7 @@ impl<D: Device> Backend for Gpu<D> {
     fn page_form(&self) -> PageForm {
         let shape = &self.reserved.as_ref().expect("reserved").shape;
         let layout = "layer, head: keys [d / 8, slot, 8], values [slot, d]";
-        PageForm { bytes: shape.page_bytes(KvType::F16), layout, numbers: "cuda" }
+        PageForm { bytes: shape.page_bytes(KvType::F16), layout, numbers: D::NUMBERS }
     }
 
     fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {

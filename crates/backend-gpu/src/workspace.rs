@@ -1,4 +1,7 @@
 //! Everything a step reads and writes on the device, reserved once for the largest step.
+//!
+//! It lies in three pieces of memory, because some drivers let a kernel write to a piece or read it
+//! as wide words, not both: what matrices but `down` read, what `down` reads, and all else.
 
 use qwire_model::{Batch, Limits, Shape};
 
@@ -16,7 +19,7 @@ pub(crate) struct Acts {
 }
 
 impl Acts {
-    /// `Acts` of `prelude.cu`.
+    /// `Acts` as kernels are told of them.
     pub(crate) fn put(&self, args: Args) -> Args {
         let args = args.address(self.floats).address(self.high);
         args.address(self.low).address(self.scales).count(self.k).skip(4)
@@ -44,7 +47,7 @@ pub(crate) struct Visits {
 }
 
 impl Visits {
-    /// `Visits` of `prelude.cu`.
+    /// `Visits` as kernels are told of them.
     pub(crate) fn put(&self, args: Args) -> Args {
         args.address(self.order).address(self.expert).address(self.first).address(self.count)
     }
@@ -78,8 +81,46 @@ pub(crate) struct Workspace {
     pub(crate) table: Address,    // pages of all spans
     /// Splits that a sequence can have.
     pub(crate) splits: usize,
-    /// Bytes of it all.
-    pub(crate) len: usize,
+}
+
+/// Where the pieces are, or how long they are.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Pieces<T> {
+    pub(crate) inputs: T,
+    pub(crate) middle: T,
+    pub(crate) rest: T,
+}
+
+/// Takes buffers out of a piece, one after the other.
+struct Taker {
+    start: Address,
+    end: Address,
+}
+
+impl Taker {
+    fn new(start: Address) -> Self {
+        Self { start, end: start }
+    }
+
+    fn take(&mut self, words: usize) -> Address {
+        let at = self.end;
+        self.end = at.plus((words * 4).next_multiple_of(256));
+        at
+    }
+
+    fn acts(&mut self, rows: usize, k: usize) -> Acts {
+        Acts {
+            floats: self.take(rows * k),
+            high: self.take(rows * k / 4),
+            low: self.take(rows * k / 4),
+            scales: self.take(rows * k / 8),
+            k,
+        }
+    }
+
+    fn len(&self) -> usize {
+        (self.end.0 - self.start.0) as usize
+    }
 }
 
 /// Rows whose splits of attention are spread over blocks, at most.
@@ -92,35 +133,26 @@ pub(crate) fn tiles(shape: &Shape, rows: usize) -> usize {
 }
 
 impl Workspace {
-    /// Lays everything out from an address on.
+    /// Lays everything out where the pieces are, and says how long they get.
     pub(crate) fn at(
-        start: Address,
+        starts: Pieces<Address>,
         shape: &Shape,
         limits: Limits,
         positions: usize,
         logits: usize,
-    ) -> Self {
+    ) -> (Self, Pieces<usize>) {
         let (rows, pairs) = (limits.rows, limits.rows * shape.routing.used);
         let (hidden, q_dim, kv_dim) = (shape.hidden, shape.q_dim(), shape.kv_dim());
         let splits = positions.div_ceil(SPLIT).next_power_of_two();
         let spread = rows.min(SPREAD) * shape.heads * splits;
         let tiles = tiles(shape, rows);
-        let mut end = start;
-        let mut take = |count: usize| {
-            let at = end;
-            end = end.plus((count * 4).next_multiple_of(256));
-            at
-        };
-        let mut acts = |rows: usize, k: usize| Acts {
-            floats: take(rows * k),
-            high: take(rows * k / 4),
-            low: take(rows * k / 4),
-            scales: take(rows * k / 8),
-            k,
-        };
-        let h = acts(rows, hidden);
-        let (a, m) = (acts(rows, q_dim), acts(pairs, shape.ffn));
-        let last = acts(limits.outputs, hidden);
+        let mut inputs = Taker::new(starts.inputs);
+        let h = inputs.acts(rows, hidden);
+        let (a, last) = (inputs.acts(rows, q_dim), inputs.acts(limits.outputs, hidden));
+        let mut middle = Taker::new(starts.middle);
+        let m = middle.acts(pairs, shape.ffn);
+        let mut rest = Taker::new(starts.rest);
+        let mut take = |words: usize| rest.take(words);
         let visits = Visits {
             order: take(pairs),
             expert: take(tiles),
@@ -153,9 +185,9 @@ impl Workspace {
             turn: take(rows * shape.rotation.dims),
             table: take(rows * limits.pages),
             splits,
-            len: 0,
         };
-        Self { len: (end.0 - start.0) as usize, ..workspace }
+        let lens = Pieces { inputs: inputs.len(), middle: middle.len(), rest: rest.len() };
+        (workspace, lens)
     }
 }
 

@@ -26,7 +26,7 @@ impl Matrix {
         role: Role,
         device: &mut D,
     ) -> Result<Self, LoadError> {
-        let mut layout = Layout::of(&weights)?;
+        let mut layout = Layout::of(&weights, D::KIND)?;
         let (rows, k) = (weights.rows, weights.k);
         let (mut planes, format) = ([Address::NONE; PLANES], layout.number());
         if role == Role::Embedding {
@@ -54,7 +54,7 @@ impl Matrix {
         Ok(Self { rows, k, format: layout.number(), planes, table: None })
     }
 
-    /// `Matrix` of `prelude.cu`.
+    /// `Matrix` as kernels are told of it.
     pub(crate) fn put(&self, args: Args) -> Args {
         assert!(self.table.is_none(), "an embedding is not multiplied");
         let args = self.planes.iter().fold(args, |args, plane| args.address(*plane));

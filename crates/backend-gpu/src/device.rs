@@ -20,7 +20,7 @@ impl Address {
 }
 
 /// Most bytes of a kernel's arguments.
-pub(crate) const ARGS: usize = 320;
+pub const ARGS: usize = 320;
 
 /// The arguments of one launch: a struct of C, field by field. Fields stand in the order in which
 /// the kernel declares them, addresses at multiples of 8.
@@ -100,6 +100,11 @@ impl PartialEq for Launch {
 /// What a driver offers. Everything happens in the order in which it is asked for. Only
 /// [`Device::allocate`] may fail; whatever goes wrong later is a panic, as the device is gone then.
 pub trait Device: Send {
+    /// What it is called where something cannot run on it: "a CUDA device".
+    const KIND: &'static str;
+    /// Whose numbers its kernels compute, as pages say.
+    const NUMBERS: &'static str;
+
     /// Memory for as long as the device lives, at a multiple of 256, zeroed.
     fn allocate(&mut self, bytes: usize) -> Result<Address, LoadError>;
     /// Writes.

@@ -1,0 +1,56 @@
+//! The kernels by name, each with its file and the threads of a block. A driver has them in its own
+//! language; what stands here says the same, and its tests compare.
+
+/// One kernel of a file.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Which file, without its ending.
+    pub op: &'static str,
+    /// The name of its entry.
+    pub name: &'static str,
+    /// Threads of a block, where a driver does not say otherwise.
+    pub threads: u32,
+}
+
+/// The files of kernels; each is compiled behind a prelude.
+pub const OPS: [&str; 8] =
+    ["norm", "quantise", "matmul", "rotate", "attend", "route", "expand", "reduce"];
+
+macro_rules! kernels {
+    ($($constant:ident: $op:literal $name:literal $threads:literal;)+) => {
+        $(pub(crate) static $constant: Kernel =
+            Kernel { op: $op, name: $name, threads: $threads };)+
+
+        /// Every kernel.
+        pub static KERNELS: &[&Kernel] = &[$(&$constant),+];
+    };
+}
+
+kernels! {
+    NORM: "norm" "norm_rows" 256;
+    QUANTISE: "quantise" "quantise_rows" 256;
+    MATMUL_1: "matmul" "matmul_1" 256;
+    MATMUL_8: "matmul" "matmul_8" 256;
+    ROTATE: "rotate" "rotate" 256;
+    ATTEND: "attend" "attend" 256;
+    GATHER: "attend" "gather" 256;
+    ROUTE: "route" "route" 1024;
+    EXPAND_1: "expand" "expand_1" 256;
+    EXPAND_8: "expand" "expand_8" 256;
+    DOWN_1: "reduce" "down_1" 128;
+    DOWN_8: "reduce" "down_8" 128;
+    BLEND: "reduce" "blend" 256;
+}
+
+/// Warps of a block of 256 threads: rows of a matrix, heads, or groups of a row of activations.
+pub(crate) const WARPS: usize = 8;
+/// Columns that one pass over a matrix meets, and visits of a tile.
+pub const COLUMNS: usize = 8;
+/// Positions of a split of attention.
+pub const SPLIT: usize = 256;
+/// Rows of `gate` and of `up` in a block.
+pub(crate) const EXPAND_ROWS: usize = 32;
+/// Rows of `down` in a block.
+pub(crate) const DOWN_ROWS: usize = 16;
+/// Threads of the block that routes, each an expert.
+pub const EXPERTS: usize = 1024;

@@ -1,0 +1,130 @@
+//! Single ops against the definitions of the CPU, whose integers they must hit.
+
+use qwire_backend_gpu::device::{Address, Args, Device, Launch};
+use qwire_backend_gpu::kernel::{KERNELS, Kernel};
+use qwire_backend_wgpu::driver::Wgpu;
+use qwire_kernels::Isa;
+use qwire_kernels::activation::{Row, quantise_wide};
+use qwire_kernels::half::{f16_to_f32, f32_to_f16};
+
+use crate::device;
+use crate::trial::products;
+
+fn kernel(name: &str) -> &'static Kernel {
+    KERNELS.iter().find(|kernel| kernel.name == name).expect("a kernel")
+}
+
+/// A piece of memory that holds these words.
+fn piece(device: &mut Wgpu, words: &[u32]) -> Address {
+    let at = device.allocate(words.len() * 4).expect("memory");
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    device.upload(at, &bytes);
+    at
+}
+
+fn read(device: &mut Wgpu, from: Address, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    device.download(from, &mut bytes);
+    bytes
+}
+
+/// Rows that hold what is hard: ties, something large, zeros, what is too small or too large.
+fn hard_rows() -> Vec<f32> {
+    let mut x: Vec<f32> = (0..512_u32).map(|i| (i * 7919 % 2003) as f32 * 0.01 - 10.0).collect();
+    x[64..96].fill(0.0);
+    x[96..128].fill(1e-37);
+    x[130] = 900.0;
+    x[161] = -40.0;
+    x[224..256].iter_mut().for_each(|x| *x = x.signum() * 4.0);
+    x[300] = f32::INFINITY;
+    x[333] = f32::NAN;
+    x[352..384].fill(0.0);
+    x[360] = 3.0; // alone among zeros
+    x
+}
+
+#[test]
+fn codes_are_those_of_the_cpu() {
+    const K: usize = 128;
+    let Some(mut device) = device() else { return };
+    let x = hard_rows();
+    let bits: Vec<u32> = x.iter().map(|x| x.to_bits()).collect();
+    let at = piece(&mut device, &[bits, vec![0; x.len()]].concat());
+    let [high, low, scales] = [4, 5, 6].map(|part| at.plus(part * x.len()));
+    let args = Args::default().address(at).address(high).address(low).address(scales);
+    let grid = [1, (x.len() / K) as u32, 1];
+    device.run(&[Launch { kernel: kernel("quantise_rows"), grid, args: args.count(K).skip(4) }]);
+    let [high, low] = [high, low].map(|from| read(&mut device, from, x.len()));
+    let scales = read(&mut device, scales, x.len() / 2);
+    let signed = |bytes: &[u8]| bytes.iter().map(|byte| *byte as i8).collect::<Vec<i8>>();
+    for (r, x) in x.chunks_exact(K).enumerate() {
+        let mut row = Row::<2>::new(K);
+        quantise_wide(Isa::SCALAR, x, &mut row);
+        assert_eq!(signed(&high[r * K..][..K]), *row.planes[0], "row {r}");
+        assert_eq!(signed(&low[r * K..][..K]), *row.planes[1], "row {r}");
+        for (g, scale) in scales[r * K / 2..][..K / 2].chunks_exact(16).enumerate() {
+            let word = |i: usize| u32::from_le_bytes(scale.as_chunks().0[i]);
+            let d = f32::from_bits(word(0));
+            assert!(d == row.d[g] || d.is_nan() && row.d[g].is_nan(), "row {r}, group {g}");
+            assert_eq!([word(1) as i32, word(2) as i32], row.sums[2 * g..][..2], "group {g}");
+        }
+    }
+}
+
+/// Numbers around every rounding to half precision, and what is beyond it on both sides.
+fn edges() -> Vec<f32> {
+    let mut all = Vec::new();
+    for h in (0_u16..0x7c00).step_by(37).chain(0x3f0..0x410).chain(0..20).chain(0x7bf0..0x7c00) {
+        let (low, high) = (f16_to_f32(h), f16_to_f32((h + 1).min(0x7bff)));
+        let middle = f32::midpoint(low, high).to_bits();
+        all.extend([low.to_bits(), middle, middle + 1, middle.max(1) - 1].map(f32::from_bits));
+    }
+    all.extend([65519.9, 65520.0, 1e9, f32::INFINITY, f32::NAN, 1e-9, 2.0_f32.powi(-25), 0.0]);
+    all.extend(all.clone().iter().map(|x| -x));
+    all.resize(all.len().next_multiple_of(64), 1.0);
+    all
+}
+
+/// Values are stored as they are, in halves rounded to nearest, ties to even.
+#[test]
+fn the_cache_holds_the_nearest_halves() {
+    const D: usize = 64;
+    let Some(mut device) = device() else { return };
+    let values = edges();
+    let rows = values.len() / D;
+    assert!(rows <= 64 * 128, "pages of 64 slots");
+    let zeros = [1.0_f32.to_bits(); 2 * D];
+    let qkv: Vec<u32> = values
+        .chunks_exact(D)
+        .flat_map(|v| zeros.iter().copied().chain(v.iter().map(|x| x.to_bits())))
+        .collect();
+    let len = qkv.len();
+    let slots: Vec<u32> = (0..rows as u32).collect();
+    let rest = piece(&mut device, &[qkv, slots, vec![0; rows * D]].concat());
+    let (slot, q) = (rest.plus(4 * len), rest.plus(4 * (len + rows)));
+    let page = 2 * D * 64;
+    let pages = rows.div_ceil(64);
+    let cache = piece(&mut device, &vec![0; pages * page / 2]);
+    let args = Args::default().address(rest).address(Address::NONE).address(Address::NONE);
+    let args = args.address(rest).address(slot).address(q).address(cache);
+    let args = args.count(1).count(1).count(D).count(0).number(1e-6).number(1.0);
+    device.run(&[Launch { kernel: kernel("rotate"), grid: [1, rows as u32, 1], args }]);
+    let bytes = read(&mut device, cache, pages * page * 2);
+    let found = |i: usize| u16::from_le_bytes(bytes.as_chunks().0[i]);
+    for (row, values) in values.chunks_exact(D).enumerate() {
+        for (i, value) in values.iter().enumerate() {
+            let found = found(row / 64 * page + 64 * D + row % 64 * D + i);
+            let expected = f32_to_f16(*value);
+            let nan = value.is_nan() && f16_to_f32(found).is_nan();
+            assert!(found == expected || nan, "{value:e}: {found:#x}, not {expected:#x}");
+        }
+    }
+}
+
+#[test]
+fn products_of_codes_are_those_of_the_reference() {
+    let names = ["moe-q8_0", "moe-q4_k_m", "moe-q5_k_m", "dense2-q6_k", "moe-bf16", "moes-f32"];
+    for name in names {
+        products::are_those_of_the_reference(device(), name);
+    }
+}
