@@ -12,7 +12,7 @@ AGENTS = ROOT / "target/agents"
 
 @pytest.fixture(scope="session")
 def scripted():
-    return built("test", "--package", "qwire-server", "--test", "scripted", "--no-run")
+    return built("test", "--workspace", "--test", "scripted", "--no-run")
 
 
 @pytest.fixture(scope="session")

@@ -27,23 +27,6 @@ use crate::matrix::Matrix;
 use crate::pool::{Bounds, Pool};
 use crate::{Cpu, Reserved};
 
-/// A fault as one number whose order is the order of phases.
-fn fault_code(layer: usize, phase: Phase) -> u32 {
-    (layer as u32) << 3 | phase as u32
-}
-
-const PHASES: [Phase; 7] = [
-    Phase::Qkv,
-    Phase::Attend,
-    Phase::Project,
-    Phase::Route,
-    Phase::Expand,
-    Phase::Reduce,
-    Phase::Norm,
-];
-
-const NO_FAULT: u32 = u32::MAX;
-
 /// What phases share while they run.
 struct Floor<'a> {
     pool: &'a Pool,
@@ -60,7 +43,7 @@ impl Floor<'_> {
     }
 
     fn fault(&self, row: usize, layer: usize, phase: Phase) {
-        self.faults[row].fetch_min(fault_code(layer, phase), Ordering::Relaxed);
+        self.faults[row].fetch_min(Poison::code(layer, phase), Ordering::Relaxed);
     }
 
     /// `f(worker, index, item)` for every item of about `cost` numbers.
@@ -250,7 +233,7 @@ impl Backend for Cpu {
         self.reserved = Some(Reserved {
             cache: Cache::new(shape, limits.pages, limits.kv),
             buffers: Buffers::new(shape, limits),
-            faults: (0..limits.rows).map(|_| AtomicU32::new(NO_FAULT)).collect(),
+            faults: (0..limits.rows).map(|_| AtomicU32::new(Poison::NO_CODE)).collect(),
             rope: shape.rotation.rope(),
             shape: shape.clone(),
         });
@@ -265,7 +248,7 @@ impl Backend for Cpu {
         let (floor, b, _) = self.floor();
         b.place(batch);
         let faults = floor.faults[..b.rows].iter();
-        faults.for_each(|fault| fault.store(NO_FAULT, Ordering::Relaxed));
+        faults.for_each(|fault| fault.store(Poison::NO_CODE, Ordering::Relaxed));
         let half = floor.rope.pairs();
         let angles = b.cos.chunks_exact_mut(half).zip(b.sin.chunks_exact_mut(half));
         for (position, (cos, sin)) in batch.positions().zip(angles) {
@@ -411,9 +394,8 @@ impl Backend for Cpu {
         let faults = reserved.faults[..reserved.buffers.rows].iter_mut().enumerate();
         faults
             .filter_map(|(row, code)| {
-                let code = std::mem::replace(code.get_mut(), NO_FAULT);
-                let phase = *PHASES.get((code & 7) as usize)?;
-                Some(Poison { row, layer: (code >> 3) as usize, phase })
+                let code = std::mem::replace(code.get_mut(), Poison::NO_CODE);
+                Poison::of_code(row, code)
             })
             .collect()
     }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use qwire_kernels::Isa;
 use qwire_model::KvType;
 
-use crate::backend::Device;
+use crate::backend::{self, Choice, Device};
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::sidecar::Packing;
@@ -16,10 +16,15 @@ use crate::sidecar::Packing;
 /// Tokens of a prompt in one step.
 pub const CHUNK: usize = 512;
 
-/// Where and how the model runs. No choice here but `--kv-type` changes a single bit of the result.
+/// Where and how the model runs. No choice here but `--device` and `--kv-type` changes a single bit
+/// of the result.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct DeviceArgs {
+    /// What computes: cpu, cuda:0 for the first NVIDIA card, or auto for a card where there is one.
+    /// Cards are new: qwire was never measured on one
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    device: Choice,
     /// Worker threads [default: the CPUs this process may use, or QWIRE_THREADS]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -49,16 +54,39 @@ pub struct StepArgs {
 
 /// [`KvType`] on the command line; documented at its flag, which keeps the help in two columns.
 #[derive(ValueEnum, Clone, Copy, Debug)]
-enum KvArg {
+pub enum KvArg {
     F16,
     F32,
 }
 
+impl KvArg {
+    /// What it stands for.
+    pub fn kind(self) -> KvType {
+        match self {
+            Self::F16 => KvType::F16,
+            Self::F32 => KvType::F32,
+        }
+    }
+}
+
 impl DeviceArgs {
-    /// The CPU as it shall be used.
+    /// The device as it shall be used. One that was asked for and is not there is a failure.
     pub fn device(&self, environment: &Environment) -> Result<Device, Failure> {
+        let note = match self.device {
+            Choice::Cuda(ordinal) => return Ok(Device::Cuda(backend::card(ordinal)?)),
+            Choice::Auto => match backend::first_card() {
+                Ok(card) => return Ok(Device::Cuda(card)),
+                Err(why) => Some(why),
+            },
+            Choice::Cpu => None,
+        };
+        self.cpu(environment, note)
+    }
+
+    /// The CPU as it shall be used, whatever device was asked for.
+    pub fn cpu(&self, environment: &Environment, note: Option<String>) -> Result<Device, Failure> {
         let threads = self.threads.map_or_else(|| default_threads(environment), usize::from);
-        Ok(Device::Cpu { threads, isa: self.steps.isa(environment)? })
+        Ok(Device::Cpu { threads, isa: self.steps.isa(environment)?, note })
     }
 }
 
@@ -92,10 +120,7 @@ impl StepArgs {
 
     /// Storage of keys and values.
     pub fn kv(&self) -> KvType {
-        match self.kv_type {
-            KvArg::F16 => KvType::F16,
-            KvArg::F32 => KvType::F32,
-        }
+        self.kv_type.kind()
     }
 }
 

@@ -2,22 +2,53 @@
 //!
 //! What is chosen is returned in words for the caller to say aloud; nothing is printed here.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use qwire_backend_cpu::Cpu;
 use qwire_backend_cpu::sidecar::Sidecar;
+use qwire_backend_cuda::Gpu;
+use qwire_backend_cuda::driver::{self, Card, Cuda};
 use qwire_gguf::File;
 use qwire_kernels::Isa;
 use qwire_model::reference::Reference;
-use qwire_model::{Backend, Limits, Loaded, Model, Runner};
+use qwire_model::{Backend, Limits, Loaded, Model, Runner, Witness, Witnessed};
 
 use crate::failure::Failure;
+use crate::memory;
+
+/// The device that a command line asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Choice {
+    /// A CUDA card where one can be had, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CUDA card of this number.
+    Cuda(usize),
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let card = text.strip_prefix("cuda:").and_then(|ordinal| ordinal.parse().ok());
+        match (text, card) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            (_, Some(ordinal)) => Ok(Self::Cuda(ordinal)),
+            _ => Err("accepted: auto, cpu, cuda:0, cuda:1, ..".into()),
+        }
+    }
+}
 
 /// The devices there are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Device {
-    /// Threads of the CPU.
-    Cpu { threads: usize, isa: Isa },
+    /// Threads of the CPU; `note` says why no other device was taken where one was looked for.
+    Cpu { threads: usize, isa: Isa, note: Option<String> },
+    /// A CUDA card.
+    Cuda(Card),
     /// The definition in f64, slow and right.
     Reference,
 }
@@ -30,27 +61,87 @@ pub struct Ready {
     pub device: String,
     /// Tensors of the file that have no place in the architecture.
     pub unused: Vec<String>,
+    /// Bytes of the device's own memory that are taken, and all of them.
+    pub memory: Option<(u64, u64)>,
+}
+
+impl Device {
+    /// A device beside the CPU, where there is one.
+    pub fn gpu() -> Option<Self> {
+        first_card().ok().map(Self::Cuda)
+    }
+
+    /// Whose numbers it computes, as its pages say.
+    pub fn numbers(&self) -> &'static str {
+        match self {
+            Self::Cpu { .. } => "definition",
+            Self::Cuda(_) => "cuda",
+            Self::Reference => "reference",
+        }
+    }
+
+    /// Memory for weights, cache and the rest, where it is known.
+    pub fn available(&self) -> Option<u64> {
+        match self {
+            // What a desktop and the driver itself take is not known before the card is opened.
+            Self::Cuda(card) => Some(card.bytes as u64 / 10 * 9),
+            Self::Cpu { .. } | Self::Reference => memory::available(),
+        }
+    }
+
+    /// Proves that the cache can be had where that costs nothing; a card says it at load.
+    pub fn probe(&self, cache_bytes: u64) -> Result<(), Failure> {
+        match self {
+            Self::Cuda(_) => Ok(()),
+            Self::Cpu { .. } | Self::Reference => memory::probe(cache_bytes),
+        }
+    }
 }
 
 /// Binds every tensor, uploads it, and reserves memory. A CPU takes its panels from the sidecar
-/// where there is one. `progress` hears (layers done, layers).
+/// where there is one; a witness stands between the phases. `progress` hears (layers done, layers).
 pub fn load(
     file: &Arc<File>,
-    device: Device,
-    sidecar: Option<Sidecar>,
+    device: &Device,
+    (sidecar, witness): (Option<Sidecar>, Option<Box<dyn Witness>>),
     limits: Limits,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Ready, Failure> {
     let kept = if sidecar.is_some() { ", packed weights from disk" } else { "" };
     let (runner, unused) = match device {
-        Device::Cpu { threads, isa } => {
-            let cpu = Cpu::new(threads, isa)?;
+        Device::Cpu { threads, isa, .. } => {
+            let cpu = Cpu::new(*threads, *isa)?;
             let cpu = if let Some(sidecar) = sidecar { cpu.with_sidecar(sidecar) } else { cpu };
-            on(file, cpu, limits, progress)?
+            on(file, cpu, witness, limits, progress)?
         }
-        Device::Reference => on(file, Reference::default(), limits, progress)?,
+        Device::Cuda(card) => on(file, Gpu::new(Cuda::open(card)?), witness, limits, progress)?,
+        Device::Reference => on(file, Reference::default(), witness, limits, progress)?,
     };
-    Ok(Ready { runner, device: format!("{device}{kept}"), unused })
+    let memory = match device {
+        Device::Cuda(card) => Some(card.memory()?),
+        Device::Cpu { .. } | Device::Reference => None,
+    };
+    Ok(Ready { runner, device: format!("{device}{kept}"), unused, memory })
+}
+
+/// The CUDA card of this number; the error says what there is.
+pub fn card(ordinal: usize) -> Result<Card, Failure> {
+    let cards = driver::probe().map_err(|why| format!("there is no cuda:{ordinal}: {why}"));
+    let cards = cards.map_err(|fault| Failure::new(fault).hint("`--device cpu` needs no card"))?;
+    let found: Vec<String> = cards.iter().map(ToString::to_string).collect();
+    let fault = || Failure::new(format!("there is no cuda:{ordinal}: {}", found.join("; ")));
+    cards.into_iter().find(|card| card.ordinal == ordinal).ok_or_else(fault)
+}
+
+/// The first CUDA card that kernels run on, or why there is none.
+pub fn first_card() -> Result<Card, String> {
+    let cards = driver::probe()?;
+    let refusals: Vec<String> = cards.iter().filter_map(Card::refusal).collect();
+    let usable = cards.into_iter().find(|card| card.refusal().is_none());
+    usable.ok_or_else(|| match refusals[..] {
+        [] => "the CUDA driver knows no card".into(),
+        _ => refusals.join("; "),
+    })
 }
 
 /// Binds every tensor to nothing but the file: proves that a model can be loaded, and costs
@@ -62,9 +153,17 @@ pub fn bind(file: &Arc<File>) -> Result<Vec<String>, Failure> {
 fn on<B: Backend + 'static>(
     file: &Arc<File>,
     backend: B,
+    witness: Option<Box<dyn Witness>>,
     limits: Limits,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Box<dyn Runner>, Vec<String>), Failure> {
+    if let Some(witness) = witness {
+        let watched = Witnessed::load(file, backend, witness, progress)?;
+        return Ok((
+            Box::new(Loaded::load(file, watched, |_| limits, &mut |_, _| {})?),
+            Vec::new(),
+        ));
+    }
     let mut loaded = Loaded::load(file, backend, |_| limits, progress)?;
     let unused = std::mem::take(&mut loaded.model.unused);
     Ok((Box::new(loaded), unused))
@@ -73,9 +172,28 @@ fn on<B: Backend + 'static>(
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Cpu { threads: 1, isa } => write!(f, "cpu {}, 1 thread", isa.name()),
-            Self::Cpu { threads, isa } => write!(f, "cpu {}, {threads} threads", isa.name()),
+            Self::Cpu { threads, isa, note } => {
+                let plural = if *threads == 1 { "" } else { "s" };
+                write!(f, "cpu {}, {threads} thread{plural}", isa.name())?;
+                note.iter().try_for_each(|note| write!(f, " ({note})"))
+            }
+            Self::Cuda(card) => card.fmt(f),
             Self::Reference => f.write_str("the f64 reference"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        assert_eq!("auto".parse(), Ok(Choice::Auto));
+        assert_eq!("cpu".parse(), Ok(Choice::Cpu));
+        assert_eq!("cuda:3".parse(), Ok(Choice::Cuda(3)));
+        for text in ["", "cuda", "cuda:", "cuda:-1", "cuda:x", "gpu"] {
+            assert!(text.parse::<Choice>().is_err(), "{text}");
         }
     }
 }

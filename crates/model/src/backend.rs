@@ -116,6 +116,19 @@ pub enum Phase {
     Norm,
 }
 
+impl Phase {
+    /// Every phase, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Qkv,
+        Self::Attend,
+        Self::Project,
+        Self::Route,
+        Self::Expand,
+        Self::Reduce,
+        Self::Norm,
+    ];
+}
+
 /// The first number of a row that was not finite.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Poison {
@@ -125,6 +138,22 @@ pub struct Poison {
     pub layer: usize,
     /// The phase that found it in its input (qkv, route, norm) or made it (route).
     pub phase: Phase,
+}
+
+impl Poison {
+    /// The code of a row without a fault.
+    pub const NO_CODE: u32 = u32::MAX;
+
+    /// A fault as one number, of which the least is the first: so threads need no lock for it.
+    pub const fn code(layer: usize, phase: Phase) -> u32 {
+        (layer as u32) << 3 | phase as u32
+    }
+
+    /// What such a number says of a row.
+    pub fn of_code(row: usize, code: u32) -> Option<Self> {
+        let phase = *Phase::ALL.get((code & 7) as usize)?;
+        Some(Self { row, layer: (code >> 3) as usize, phase })
+    }
 }
 
 impl std::fmt::Display for Poison {

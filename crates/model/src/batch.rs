@@ -1,6 +1,6 @@
 //! A batch: the rows one step computes, and where each stands in its sequence.
 
-use qwire_kernels::attention::PAGE;
+pub use qwire_kernels::attention::PAGE;
 
 /// A token of the vocabulary.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -4,7 +4,8 @@
 //! gguf::File -> Shape (arch/) -> Model<B> (weights bound strictly, uploaded to a Backend)
 //! Batch -> forward(backend, model, batch) -> logits           six phases a layer, the same for all
 //! ```
-//! [`reference`] is the definition in f64, [`conformance`] holds any backend against it.
+//! [`reference`] is the definition in f64, [`conformance`] holds any backend against it, a
+//! [`Witness`] stands between the phases of one.
 
 pub mod arch;
 pub mod backend;
@@ -22,6 +23,7 @@ pub use backend::{Backend, Halt, KvType, Limits, PageForm, Phase, Poison, Role, 
 pub use batch::{Batch, PageId, Span, TokenId};
 pub use forward::forward;
 pub use model::{Layer, Model, Projection, describe};
+pub use runner::witness::{Taps, Witness, Witnessed};
 pub use runner::{Loaded, Runner};
 pub use shape::Shape;
 pub use weights::{LoadError, Weights};

@@ -9,8 +9,9 @@ use qwire_engine::{Health, Sampling, Service};
 use qwire_text::tools::Dialect;
 use qwire_text::{ChatTemplate, Grammars, Vocabulary};
 
+use crate::admin::metrics::Sums;
 use crate::admin::recorder::Recorder;
-use crate::admin::sums::Sums;
+use crate::admin::underway::Underway;
 use crate::chat::fork::Trail;
 use crate::chat::replay::{Keeping, Replay};
 use crate::fault::Fault;
@@ -27,6 +28,8 @@ pub struct App {
     pub kept: Kept,
     /// The latest prompts, to see where the next ones part from them.
     pub trail: Trail,
+    /// Requests that are being answered, to end them from elsewhere.
+    pub underway: Underway,
     replay: OnceLock<Option<Arc<Replay>>>,
     /// Keeps capsules of requests, where somebody wants them.
     pub recorder: OnceLock<Recorder>,
@@ -194,9 +197,17 @@ pub struct Facts {
 impl App {
     /// An app whose model is still to come.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let (tally, kept, trail, recorder) = Default::default();
-        let (replay, model, draining) = Default::default();
-        Arc::new(Self { settings, tally, kept, trail, replay, recorder, model, draining })
+        Arc::new(Self {
+            settings,
+            tally: Tally::default(),
+            kept: Kept::default(),
+            trail: Trail::default(),
+            underway: Underway::default(),
+            replay: OnceLock::new(),
+            recorder: OnceLock::new(),
+            model: OnceLock::new(),
+            draining: AtomicBool::new(false),
+        })
     }
 
     /// Where in its life the server is.
@@ -273,4 +284,38 @@ pub async fn aside<T: Send + 'static>(
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Seconds since 1970 as RFC 3339 writes them. Years begin in March, so that a leap day is a last
+/// day, and are counted in eras of 400.
+pub fn date(seconds: u64) -> String {
+    let days = seconds / 86_400 + 719_468; // since 0000-03-01
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (1_767_225_599, "2025-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(date(seconds), expected);
+        }
+    }
 }

@@ -86,6 +86,12 @@ impl Fault {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).code("shutting_down").retry(10)
     }
 
+    /// Somebody else has ended it.
+    pub fn cancelled() -> Self {
+        let status = StatusCode::from_u16(499).expect("a status of three digits");
+        Self::new(status, "the request was cancelled by its name").code("cancelled")
+    }
+
     /// Something broke that no request can mend; what it was stands in the log.
     pub fn internal() -> Self {
         let message = "an internal fault ended the answer; the log says more";

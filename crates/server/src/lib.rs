@@ -39,8 +39,9 @@ pub type Route = (&'static str, MethodRouter<Arc<App>>);
 
 /// Every endpoint.
 pub fn routes() -> impl Iterator<Item = Route> {
-    openai::routes()
+    admin::probes()
         .into_iter()
+        .chain(openai::routes())
         .chain(anthropic::routes())
         .chain(llama::routes())
         .chain(ollama::routes())
@@ -55,6 +56,13 @@ pub fn router(app: Arc<App>) -> Router {
     let routes = routes()
         .fold(Router::new(), |all, (path, methods)| all.route(path, counted(path, methods)));
     edge::around(routes, app)
+}
+
+/// What monitors may ask without a key, at an address of their own.
+pub fn figures(app: Arc<App>) -> Router {
+    let routes = admin::probes().into_iter();
+    let routes = routes.fold(Router::new(), |all, (path, methods)| all.route(path, methods));
+    edge::about(routes, app)
 }
 
 async fn count(

@@ -28,6 +28,7 @@ fn parameters() -> Value {
         "limit": { "type": "integer", "minimum": 0, "maximum": 99 },
         "flags": { "type": "object", "properties": { "b": { "type": "boolean" },
             "a": { "type": "boolean" } }, "required": ["b", "a"], "additionalProperties": false },
+        "all": { "type": "boolean", "default": false },
     });
     json!({ "type": "object", "properties": schema, "required": ["path", "limit", "flags"],
         "additionalProperties": false })
@@ -41,6 +42,14 @@ fn turned(value: &Value) -> Value {
         }
         other => other.clone(),
     }
+}
+
+/// Arguments as another library writes them down again: with what the schema has as default.
+fn again(arguments: &Value) -> Value {
+    let mut arguments = turned(arguments);
+    let pairs = arguments.as_object_mut().unwrap();
+    pairs.entry("all").or_insert(json!(false));
+    arguments
 }
 
 /// What changes with each request.
@@ -96,8 +105,7 @@ impl Agent for OpenAi {
         let mut message = choice["message"].clone();
         for call in message["tool_calls"].as_array_mut().unwrap() {
             let arguments = call["function"]["arguments"].as_str().unwrap();
-            let arguments = turned(&serde_json::from_str(arguments).unwrap());
-            // As another library writes it.
+            let arguments = again(&serde_json::from_str(arguments).unwrap());
             call["function"]["arguments"] =
                 json!(serde_json::to_string_pretty(&arguments).unwrap());
         }
@@ -149,7 +157,7 @@ impl Agent for Anthropic {
         let mut results = Vec::new();
         for block in content.as_array_mut().unwrap() {
             if block["type"] == "tool_use" {
-                block["input"] = turned(&block["input"]);
+                block["input"] = again(&block["input"]);
                 results.push(json!({
                     "type": "tool_result", "tool_use_id": block["id"],
                     "content": [{ "type": "text", "text": format!("line {turn}") }],

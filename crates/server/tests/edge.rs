@@ -289,6 +289,35 @@ fn whoever_leaves_cancels() {
 }
 
 #[test]
+fn whoever_knows_a_name_cancels() {
+    let app = toy::paced(Settings::default(), Duration::from_millis(5));
+    let server = Server::start(app.clone());
+    let service = &app.model().unwrap().service;
+    let named = "x-request-id: mine\r\nContent-Type: application/json\r\n";
+    let chat = r#""messages": [{"role": "user", "content": "a"}], "max_tokens": 900"#;
+    for (path, rest, status, words) in [
+        ("/v1/chat/completions", "", 499, r#""code":"cancelled""#),
+        ("/v1/chat/completions", r#", "n": 3"#, 499, r#""code":"cancelled""#),
+        ("/v1/chat/completions", r#", "stream": true"#, 200, r#""code":"cancelled""#),
+        ("/v1/messages", r#", "stream": true"#, 200, "cancelled by its name"),
+        ("/api/chat", "", 200, "cancelled by its name"),
+    ] {
+        let body = format!("{{{chat}{rest}}}");
+        let reply = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| server.ask("POST", path, named, &body));
+            soon("the answer", || service.stats().running > 0);
+            assert_eq!(server.ask("DELETE", "/v1/requests/mine", "", "").status, 200);
+            asked.join().unwrap()
+        });
+        assert!(reply.status == status && reply.body.contains(words), "{path} {rest}: {reply:?}");
+        soon("the cancel", || service.stats().running == 0);
+        let again = server.ask("DELETE", "/v1/requests/mine", "", "");
+        assert!(again.status == 404 && again.body.contains("request_not_found"), "{again:?}");
+    }
+    assert_eq!(server.get("/").status, 200);
+}
+
+#[test]
 fn whoever_is_slow_is_cut() {
     let (server, _) = server(Settings { times: times(), ..Settings::default() });
     let check = |said: &str, answer: &str, about: Duration| {

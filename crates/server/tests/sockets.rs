@@ -81,6 +81,31 @@ fn a_port_is_taken_once() {
     refused(&Address::Tcp("192.0.2.1:80".parse().unwrap()), "cannot listen at");
 }
 
+#[test]
+fn figures_have_an_address_of_their_own() {
+    let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
+    let sockets = bind(std::slice::from_ref(&any)).unwrap().with_figures(&any).unwrap();
+    let Some(Address::Tcp(figures)) = sockets.figures_address() else { panic!("a port") };
+    refused(&Address::Tcp(figures), "another program listens there");
+    let app = App::new(Settings { keys: vec!["secret".into()], ..Settings::default() });
+    let server = Server::at(sockets, qwire_server::router(app.clone()), app);
+    let ask = |at: SocketAddr, path: &str| {
+        let mut socket = TcpStream::connect(at).unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        toy::Reply::of(&text)
+    };
+    assert_eq!(ask(server.address, "/metrics").status, 401);
+    let told = ask(figures, "/metrics");
+    assert!(told.status == 200 && told.body.contains("qwire_connections 1\n"), "{told:?}");
+    for (path, status) in [("/health", 503), ("/readyz", 503), ("/v1/models", 404), ("/", 404)] {
+        assert_eq!(ask(figures, path).status, status, "{path}");
+    }
+    assert_eq!(server.end(), Ending::Drained);
+}
+
 /// A server in a process of its own, with so many descriptors.
 struct Apart {
     child: Child,

@@ -10,6 +10,7 @@ mod reading;
 mod serve;
 mod talk;
 mod tokenize;
+mod verify;
 
 use clap::Subcommand;
 use qwire_engine::Sampling;
@@ -27,10 +28,12 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
+    Compare(logits::CompareArgs),
     Synth(files::synth::SynthArgs),
     Bench(bench::BenchArgs),
     Pack(files::pack::PackArgs),
     Quantize(files::quantize::QuantizeArgs),
+    Verify(Box<verify::VerifyArgs>),
     Replay(serve::replay::ReplayArgs),
     Doctor(agents::doctor::DoctorArgs),
     Launch(agents::launch::LaunchArgs),
@@ -46,10 +49,12 @@ impl Command {
             Self::Inspect(args) => inspect::inspect(&args, environment),
             Self::Tokenize(args) => tokenize::tokenize(&args),
             Self::Logits(args) => logits::logits(&args, environment),
+            Self::Compare(args) => logits::compare(&args, environment),
             Self::Synth(args) => files::synth::synth(&args),
             Self::Bench(args) => bench::bench(&args, environment),
             Self::Pack(args) => files::pack::pack(&args, environment),
             Self::Quantize(args) => files::quantize::quantize(&args, environment),
+            Self::Verify(args) => verify::verify(&args, environment),
             Self::Replay(args) => serve::replay::replay(&args, environment),
             Self::Doctor(args) => agents::doctor::doctor(&args, environment),
             Self::Launch(args) => agents::launch::launch(&args, environment),

@@ -183,6 +183,8 @@ fn what_cannot_start_ends_at_once_in_one_line() {
         (2, &[model, "--port", "70000"], &["70000"]),
         (2, &[model, "--stall", "0.5"], &["accepted: 1 to 1000"]),
         (2, &[model, "--host", "here"], &["accepted: an IP address"]),
+        (2, &[model, "--metrics-listen", "here"], &["accepted: an IP address with a port"]),
+        (1, &[model, "--unix", &socket, "--metrics-listen", &port], &["cannot listen", &port]),
     ] {
         let started = Instant::now();
         let args = [&["serve", "--log", "error"], args].concat();

@@ -3,26 +3,31 @@
 
 pub mod cache;
 pub mod capsule;
-pub mod exposition;
 pub mod health;
 pub mod metrics;
 pub mod openapi;
 pub mod props;
 pub mod recorder;
-pub mod sums;
 pub mod tokenize;
+pub mod underway;
 
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use crate::Route;
 
-/// The endpoints.
-pub fn routes() -> Vec<Route> {
+/// What probes and monitors ask.
+pub fn probes() -> Vec<Route> {
     vec![
         ("/health", get(health::health)),
         ("/readyz", get(health::ready)),
-        ("/version", get(health::version)),
         ("/metrics", get(metrics::metrics)),
+    ]
+}
+
+/// The other endpoints.
+pub fn routes() -> Vec<Route> {
+    vec![
+        ("/version", get(health::version)),
         ("/tokenize", post(tokenize::tokenize)),
         ("/detokenize", post(tokenize::detokenize)),
         ("/apply-template", post(tokenize::apply_template)),
@@ -31,6 +36,7 @@ pub fn routes() -> Vec<Route> {
         ("/v1/cache", get(cache::listing)),
         ("/v1/cache/explain", post(cache::explain)),
         ("/reset_prefix_cache", post(cache::reset)),
+        ("/v1/requests/{id}", delete(underway::cancel)),
         ("/openapi.json", get(openapi::openapi)),
     ]
 }

@@ -21,6 +21,7 @@ use super::replay::Place;
 use super::turn::Lineage;
 use crate::admin::capsule::Capsule;
 use crate::admin::recorder::Flight;
+use crate::admin::underway::Entry;
 use crate::app::App;
 use crate::edge::Account;
 use crate::fault::Fault;
@@ -140,7 +141,9 @@ pub struct Generation {
     app: Arc<App>,
     account: Account,
     vocabulary: Arc<Vocabulary>,
-    events: UnboundedReceiver<(usize, Event)>,
+    heard: UnboundedReceiver<Heard>,
+    /// Ends it from elsewhere, as long as it is there.
+    _entry: Entry,
     /// One for each request, and the first of its choices.
     handles: Vec<(usize, Option<Handle>)>,
     voices: Vec<Voice>,
@@ -151,6 +154,14 @@ pub struct Generation {
     reading_since: Option<(Instant, usize)>,
     /// What is kept of it, where somebody wants that.
     flight: Option<Flight>,
+}
+
+/// What comes to a generation.
+enum Heard {
+    /// What the engine says of a choice.
+    Event(usize, Event),
+    /// Somebody has ended it.
+    Cancelled,
 }
 
 /// One choice, being read.
@@ -182,7 +193,7 @@ impl Generation {
     /// Queues all orders, or none of them.
     pub fn start(app: &Arc<App>, account: Account, orders: Vec<Order>) -> Result<Self, Fault> {
         let model = app.model()?;
-        let (sender, events) = unbounded_channel();
+        let (sender, heard) = unbounded_channel();
         let (mut handles, mut voices) = (Vec::new(), Vec::new());
         let mut flight = app.recorder.get().map(Flight::new);
         for order in orders {
@@ -206,12 +217,19 @@ impl Generation {
             let handle = queue(&model.service, &model.vocabulary, order, &sender, first)?;
             handles.push((first, Some(handle)));
         }
+        // It alone does not keep the channel open: that tells whether the engine is still there.
+        let ear = sender.downgrade();
+        let entry = Entry::new(app, account.id.clone(), move || {
+            // An answer that is over has no ear any more.
+            let _ = ear.upgrade().map(|ear| ear.send(Heard::Cancelled));
+        });
         account.note(|figures| figures.prompt = voices.iter().map(|voice| voice.prompt).sum());
         Ok(Self {
             app: app.clone(),
             account,
             vocabulary: model.vocabulary.clone(),
-            events,
+            heard,
+            _entry: entry,
             handles,
             voices,
             later: None,
@@ -230,8 +248,8 @@ impl Generation {
     /// What is cached of the first prompt, as soon as it leaves the queue; none if that takes
     /// longer.
     pub async fn cached_within(&mut self, patience: Duration) -> Option<usize> {
-        let (choice, event) = tokio::time::timeout(patience, self.events.recv()).await.ok()??;
-        self.later = self.read(choice, event);
+        let heard = tokio::time::timeout(patience, self.heard.recv()).await.ok()??;
+        self.later = self.hear(heard);
         self.account.figures().hit
     }
 
@@ -241,12 +259,12 @@ impl Generation {
             if let Some(step) = self.ready() {
                 return Some(step);
             }
-            match tokio::time::timeout(self.heartbeat, self.events.recv()).await {
+            match tokio::time::timeout(self.heartbeat, self.heard.recv()).await {
                 Err(_) => return Some(Step::Silence),
                 // The engine tells every ending; it is gone if it did not.
-                Ok(None) => return Some(self.lost()),
-                Ok(Some((choice, event))) => {
-                    if let Some(step) = self.read(choice, event) {
+                Ok(None) => return Some(self.broken_off(Fault::internal())),
+                Ok(Some(heard)) => {
+                    if let Some(step) = self.hear(heard) {
                         return Some(step);
                     }
                 }
@@ -261,8 +279,8 @@ impl Generation {
             return Some(step);
         }
         while !self.is_over() {
-            let (choice, event) = self.events.try_recv().ok()?;
-            if let Some(step) = self.read(choice, event) {
+            let heard = self.heard.try_recv().ok()?;
+            if let Some(step) = self.hear(heard) {
                 return Some(step);
             }
         }
@@ -273,10 +291,22 @@ impl Generation {
         self.voices.iter().all(|voice| voice.over)
     }
 
-    fn lost(&mut self) -> Step {
+    /// Nothing more comes of any choice.
+    fn broken_off(&mut self, fault: Fault) -> Step {
         let choice = self.voices.iter().position(|voice| !voice.over).unwrap_or_default();
         self.voices.iter_mut().for_each(|voice| voice.over = true);
-        Step::Failed(choice, Fault::internal())
+        self.handles.iter_mut().for_each(|(_, handle)| drop(handle.take()));
+        Step::Failed(choice, fault)
+    }
+
+    fn hear(&mut self, heard: Heard) -> Option<Step> {
+        match heard {
+            Heard::Event(choice, event) => self.read(choice, event),
+            Heard::Cancelled => {
+                self.account.note(|figures| figures.finish = Some("cancelled"));
+                Some(self.broken_off(Fault::cancelled()))
+            }
+        }
     }
 
     fn read(&mut self, choice: usize, event: Event) -> Option<Step> {
@@ -375,7 +405,7 @@ fn queue(
     service: &Service,
     vocabulary: &Vocabulary,
     order: Order,
-    sender: &UnboundedSender<(usize, Event)>,
+    sender: &UnboundedSender<Heard>,
     first: usize,
 ) -> Result<Handle, Fault> {
     let left = limit(service, &order);
@@ -398,7 +428,7 @@ fn queue(
         guard_repetition: parameters.guard_repetition,
     };
     let sender = sender.clone();
-    let sink = move |choice: usize, event| sender.send((first + choice, event)).is_ok();
+    let sink = move |choice: usize, event| sender.send(Heard::Event(first + choice, event)).is_ok();
     Ok(service.submit(request, Box::new(sink))?)
 }
 

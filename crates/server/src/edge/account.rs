@@ -15,12 +15,16 @@ pub const ANTHROPIC_HEADER: &str = "request-id";
 const LONGEST: usize = 128;
 
 /// What the client calls the request, or else what we call it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct RequestId(pub String);
 
-/// What an endpoint adds to its request's line in the log.
+/// Whose answer it is, and what an endpoint adds to its request's line in the log.
 #[derive(Clone, Default, Debug)]
-pub struct Account(Arc<Mutex<Figures>>);
+pub struct Account {
+    /// What the request is called.
+    pub id: RequestId,
+    figures: Arc<Mutex<Figures>>,
+}
 
 /// The figures of an answer.
 #[derive(Clone, Default, PartialEq, Debug)]
@@ -58,14 +62,19 @@ impl RequestId {
 }
 
 impl Account {
+    /// The account of a request.
+    pub fn of(id: &RequestId) -> Self {
+        Self { id: id.clone(), figures: Arc::default() }
+    }
+
     /// Writes figures down.
     pub fn note(&self, write: impl FnOnce(&mut Figures)) {
-        write(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        write(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The figures so far.
     pub fn figures(&self) -> Figures {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

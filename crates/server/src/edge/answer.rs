@@ -76,7 +76,6 @@ struct Line {
     account: Account,
     method: Method,
     path: String,
-    id: String,
     began: Instant,
     status: u16,
     whole: bool,
@@ -89,10 +88,9 @@ impl Line {
             app: app.clone(),
             counted,
             pulse: request.extensions().get().cloned(),
-            account: Account::default(),
+            account: Account::of(id),
             method: request.method().clone(),
             path: short(request.uri().path()).into(),
-            id: id.0.clone(),
             began: Instant::now(),
             status: 0,
             whole: false,
@@ -101,7 +99,7 @@ impl Line {
 
     fn panicked(&self) {
         self.app.tally.panics.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(id = self.id, path = ?self.path, "a panic ended a request");
+        tracing::error!(id = self.account.id.0, path = ?self.path, "a panic ended a request");
     }
 }
 
@@ -116,7 +114,7 @@ impl Drop for Line {
         let (method, path) = (short(self.method.as_str()), &self.path);
         let ttft_ms = figures.first.map(|first| first.as_millis() as u64);
         let (prompt, cached, tokens) = (figures.prompt, figures.cached, figures.tokens);
-        let (status, id, finish) = (self.status, &self.id, figures.finish);
+        let (status, id, finish) = (self.status, &self.account.id.0, figures.finish);
         let left = (!self.whole).then_some(true);
         // Debug escapes what would forge a line.
         tracing::info!(

@@ -35,8 +35,12 @@ pub use sockets::{Address, Sockets, Stop, bind};
 
 /// The routes behind the edge.
 pub fn around(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    about(routes.route_layer(from_fn_with_state(app.clone(), admission::admit)), app)
+}
+
+/// The routes behind an edge that admits everybody.
+pub fn about(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     routes
-        .route_layer(from_fn_with_state(app.clone(), admission::admit))
         // What has no route or no method is told so before anything else is asked.
         .method_not_allowed_fallback(no_method)
         .fallback(no_route)

@@ -8,6 +8,7 @@
 //! ```
 
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,34 +52,35 @@ pub fn serve(sockets: Sockets, app: Arc<App>) -> Ending {
 impl Sockets {
     /// Serves these routes.
     pub fn serve(self, router: Router, app: Arc<App>) -> Ending {
-        let Self { runtime, listeners, asked, stop } = self;
+        let Self { runtime, listeners, figures, asked, stop } = self;
+        let routers = iter::repeat_n(router, listeners.len());
+        let listeners = listeners.into_iter().zip(routers);
+        let figures = figures.map(|listener| (listener, crate::figures(app.clone())));
+        let listeners = listeners.chain(figures).collect();
         runtime.spawn(async {
             if let Err(error) = hear(stop).await {
                 tracing::warn!(%error, "signals are not heard");
             }
         });
-        let ending = runtime.block_on(live(listeners, asked, router, app));
+        let ending = runtime.block_on(live(listeners, asked, app));
         runtime.shutdown_timeout(BREATH);
         ending
     }
 }
 
 async fn live(
-    listeners: Vec<Listener>,
+    listeners: Vec<(Listener, Router)>,
     mut asked: UnboundedReceiver<()>,
-    router: Router,
     app: Arc<App>,
 ) -> Ending {
     let (moods, mood) = watch::channel(Mood::Calm);
-    let door = Arc::new(Door {
-        router,
-        app: app.clone(),
-        places: Arc::new(Semaphore::new(CONNECTIONS)),
-        moods: moods.clone(),
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let doors = listeners.into_iter().map(|(listener, router)| {
+        let (app, places, moods) = (app.clone(), places.clone(), moods.clone());
+        tokio::spawn(Door { router, app, places, moods }.keep(listener))
     });
-    let doors = listeners.into_iter().map(|listener| tokio::spawn(door.clone().keep(listener)));
     let doors: Vec<_> = doors.collect();
-    drop((door, mood));
+    drop(mood);
     let ending = tokio::select! {
         _ = asked.recv() => drain(&app, &mut asked).await,
         () = broken(&app) => {
@@ -159,7 +161,7 @@ struct Door {
 }
 
 impl Door {
-    async fn keep(self: Arc<Self>, listener: Listener) {
+    async fn keep(self, listener: Listener) {
         loop {
             let place = self.place().await;
             if let Err(error) = self.accept(&listener, place).await {

@@ -40,6 +40,8 @@ impl fmt::Display for Address {
 pub struct Sockets {
     pub(super) runtime: Runtime,
     pub(super) listeners: Vec<Listener>,
+    /// Where figures alone are told.
+    pub(super) figures: Option<Listener>,
     pub(super) asked: UnboundedReceiver<()>,
     pub(super) stop: Stop,
 }
@@ -48,6 +50,15 @@ pub struct Sockets {
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, OwnFile),
+}
+
+impl Listener {
+    fn address(&self) -> Option<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
+            Self::Unix(_, file) => Some(Address::Unix(file.path.clone())),
+        }
+    }
 }
 
 /// Ends a server as a signal does: asked once it drains, asked twice it stops at once.
@@ -66,41 +77,52 @@ impl Stop {
 pub fn bind(addresses: &[Address]) -> io::Result<Sockets> {
     let mut builder = Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).thread_name("qwire-http").enable_all().build()?;
-    let listen = |address: &Address| match address {
-        Address::Tcp(address) => tcp(*address).map(Listener::Tcp),
-        Address::Unix(path) => unix(path).map(|(listener, file)| Listener::Unix(listener, file)),
-    };
-    let named = |address: &Address, error: &io::Error| {
-        let why = match error.kind() {
-            io::ErrorKind::AddrInUse => "another program listens there".to_string(),
-            _ => error.to_string(),
-        };
-        io::Error::new(error.kind(), format!("cannot listen at {address}: {why}"))
-    };
     let inside = runtime.enter();
-    let listeners: io::Result<_> = addresses
-        .iter()
-        .map(|address| listen(address).map_err(|error| named(address, &error)))
-        .collect();
+    let listeners: io::Result<_> = addresses.iter().map(listen).collect();
     drop(inside);
     let (stop, asked) = unbounded_channel();
-    Ok(Sockets { runtime, listeners: listeners?, asked, stop: Stop(stop) })
+    Ok(Sockets { runtime, listeners: listeners?, figures: None, asked, stop: Stop(stop) })
 }
 
 impl Sockets {
     /// Where they listen, with the ports that were free.
     pub fn addresses(&self) -> Vec<Address> {
-        let address = |listener: &Listener| match listener {
-            Listener::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
-            Listener::Unix(_, file) => Some(Address::Unix(file.path.clone())),
-        };
-        self.listeners.iter().filter_map(address).collect()
+        self.listeners.iter().filter_map(Listener::address).collect()
+    }
+
+    /// Tells figures and health at one more address, to whoever asks there.
+    pub fn with_figures(mut self, address: &Address) -> io::Result<Self> {
+        let inside = self.runtime.enter();
+        let listener = listen(address);
+        drop(inside);
+        self.figures = Some(listener?);
+        Ok(self)
+    }
+
+    /// Where those are, with the port that was free.
+    pub fn figures_address(&self) -> Option<Address> {
+        self.figures.as_ref()?.address()
     }
 
     /// Ends the server from another thread.
     pub fn stop(&self) -> Stop {
         self.stop.clone()
     }
+}
+
+/// Inside of a runtime.
+fn listen(address: &Address) -> io::Result<Listener> {
+    let listener = match address {
+        Address::Tcp(address) => tcp(*address).map(Listener::Tcp),
+        Address::Unix(path) => unix(path).map(|(listener, file)| Listener::Unix(listener, file)),
+    };
+    listener.map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program listens there".to_string(),
+            _ => error.to_string(),
+        };
+        io::Error::new(error.kind(), format!("cannot listen at {address}: {why}"))
+    })
 }
 
 fn tcp(address: SocketAddr) -> io::Result<TcpListener> {

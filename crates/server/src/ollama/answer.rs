@@ -10,13 +10,12 @@ use qwire_text::tools::Part;
 use serde_json::{Map, Value, json};
 
 use crate::answer::Json;
-use crate::app::{Model, now};
+use crate::app::{Model, date, now};
 use crate::chat::name::named;
 use crate::chat::speaker::line;
 use crate::chat::whole::{Call, whole};
 use crate::chat::{Finish, Generation, Over, Speaker, Step};
 use crate::fault::{Fault, Wire};
-use crate::openai::models::date;
 use crate::openai::usage::chat_logprobs;
 
 /// What was asked.

@@ -10,10 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::answer::shown;
 use crate::answer::{Json, decimal};
-use crate::app::{App, Model};
+use crate::app::{App, Model, date};
 use crate::fault::Fault;
 use crate::fields::Fields;
-use crate::openai::models::date;
 
 /// The version of Ollama whose interface this is: clients ask for one that has tools and thinking.
 const VERSION: &str = "0.13.0";

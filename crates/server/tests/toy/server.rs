@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
-use qwire_server::edge::{Address, Ending, Stop, bind};
+use qwire_server::edge::{Address, Ending, Sockets, Stop, bind};
 use qwire_server::{App, router};
 
 /// A server, ended when it is dropped.
@@ -34,6 +34,11 @@ impl Server {
     /// These routes.
     pub fn with(router: Router, app: Arc<App>) -> Self {
         let sockets = bind(&[Address::Tcp("127.0.0.1:0".parse().unwrap())]).unwrap();
+        Self::at(sockets, router, app)
+    }
+
+    /// These routes, at sockets of which the first is a port.
+    pub fn at(sockets: Sockets, router: Router, app: Arc<App>) -> Self {
         let Address::Tcp(address) = sockets.addresses()[0] else { panic!("a port") };
         let stop = sockets.stop();
         let thread = std::thread::spawn(move || sockets.serve(router, app));

@@ -33,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("tidy", &[]),
+    ("xtask", &[]),
 ];
 
 const FEATURE_FILE: &str = "crates/cli/src/commands/loading/boxed.rs";

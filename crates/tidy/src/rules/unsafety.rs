@@ -17,7 +17,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("crates/gguf/tests/mutants.rs", "an allocator that counts"),
     ("crates/backend-cpu/src/panels.rs", "maps a sidecar into memory"),
     ("crates/backend-cpu/src/pool.rs", "threads that borrow for one phase"),
+    ("crates/backend-cuda/src/driver.rs", "calls the CUDA driver"),
+    ("crates/backend-cuda/tests/shim/loader.rs", "calls kernels compiled for the CPU"),
     ("crates/cli/src/signals.rs", "installs the interrupt"),
+    ("crates/xtask/src/nvrtc.rs", "calls the compiler of kernels, a library of C"),
 ];
 
 /// How far above `unsafe` its reason may begin, comments and attributes between not counted.

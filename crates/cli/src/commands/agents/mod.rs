@@ -6,9 +6,9 @@
 //!                                                                 └─ launch ── server, agent
 //! ```
 
-mod client;
+pub mod client;
 pub mod doctor;
-mod events;
+pub mod events;
 pub mod launch;
 mod player;
 mod refusals;

@@ -6,7 +6,7 @@
 //! Repetitions go round all trials, so that a busy moment hits each of them alike; what is reported
 //! is the median with the slowest and the quickest sample. Tokens are random.
 
-mod machine;
+pub mod machine;
 mod plot;
 mod report;
 mod stage;
@@ -218,8 +218,8 @@ impl Job<'_> {
         let longest = prompts.map(|trial| trial.n * extent.parallel).max().unwrap_or(1);
         let rows = self.args.steps.chunk().min(longest.max(extent.deepest)).max(extent.parallel);
         let limits = Limits { rows, outputs: extent.parallel, pages: extent.pages(), kv };
-        let device = Device::Cpu { threads, isa: self.isa };
-        let ready = self.model.load(device, limits, self.manner)?;
+        let device = Device::Cpu { threads, isa: self.isa, note: None };
+        let ready = self.model.load(&device, limits, self.manner)?;
         let cache = quantity::bytes(self.cache_bytes(extent));
         eprintln!("{} · {} cache {cache}", ready.device, kv.name());
 

@@ -15,6 +15,8 @@ use qwire_kernels::quant::{Format, format};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::commands::loading::boxed_bytes;
+use crate::commands::serve::loader::digits;
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::progress::{Bar, Unit};
@@ -185,6 +187,19 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// The SHA-256 of each of a model's files, or of the bytes in the binary.
+pub fn hashes(file: &File, interrupt: &Interrupt) -> Result<Vec<String>, Failure> {
+    if file.path().is_none() {
+        let bytes = boxed_bytes().unwrap_or_default();
+        return Ok(vec![digits(&Sha256::digest(bytes))]);
+    }
+    let done = AtomicU64::new(0);
+    let all = file.paths().map(|path| hash(path, &done, interrupt).map(|hash| hash.sha256));
+    let all = all.collect();
+    interrupt.check()?;
+    all
+}
+
 fn hash(path: &Path, done: &AtomicU64, interrupt: &Interrupt) -> Result<Hash, Failure> {
     let failed = |error: io::Error| Failure::new(format!("{}: {error}", path.display()));
     let mut source = fs::File::open(path).map_err(failed)?;
@@ -198,8 +213,7 @@ fn hash(path: &Path, done: &AtomicU64, interrupt: &Interrupt) -> Result<Hash, Fa
         hasher.update(&block[..len]);
         done.fetch_add(len as u64, Ordering::Relaxed);
     }
-    let digits: Vec<_> = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Hash { file: path.display().to_string(), sha256: digits.concat() })
+    Ok(Hash { file: path.display().to_string(), sha256: digits(&hasher.finalize()) })
 }
 
 #[cfg(test)]

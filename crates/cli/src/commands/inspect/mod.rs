@@ -17,6 +17,7 @@ use clap::Args;
 use super::loading;
 use crate::config::Environment;
 use crate::failure::Failure;
+pub use check::hashes;
 use facts::Facts;
 use sidecar::SidecarFacts;
 pub use weights::WeightFacts;

@@ -19,6 +19,11 @@ const BYTES: Option<&[u8]> = Some(include_bytes!("../../../../../assets/qwire-bo
 #[cfg(not(feature = "box"))]
 const BYTES: Option<&[u8]> = None;
 
+/// Its bytes, if it is there.
+pub fn bytes() -> Option<&'static [u8]> {
+    BYTES
+}
+
 /// Opens it where it lies.
 pub fn open() -> Result<Arc<File>, Failure> {
     let Some(bytes) = BYTES else {

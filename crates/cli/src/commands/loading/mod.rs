@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qwire_gguf::File;
-use qwire_model::{Limits, Shape, describe};
+use qwire_model::{Limits, Shape, Witness, describe};
 
 use crate::backend::{self, Device, Ready};
 use crate::config::Environment;
@@ -20,7 +20,7 @@ use crate::signals::{self, Interrupt};
 /// Packing that took longer than this is worth a word on how to spare it.
 const LONG: Duration = Duration::from_secs(5);
 
-pub use boxed::NOTICE;
+pub use boxed::{NOTICE, bytes as boxed_bytes};
 
 /// A model that can run, in its file.
 pub struct Opened {
@@ -65,24 +65,36 @@ impl Opened {
     /// Loads it, from its sidecar where there is one, and says what is worth saying.
     pub fn load(
         &self,
-        device: Device,
+        device: &Device,
         limits: Limits,
         manner: Manner<'_>,
+    ) -> Result<Ready, Failure> {
+        self.load_watched(device, limits, manner, None)
+    }
+
+    /// The same, with a witness between the phases.
+    pub fn load_watched(
+        &self,
+        device: &Device,
+        limits: Limits,
+        manner: Manner<'_>,
+        witness: Option<Box<dyn Witness>>,
     ) -> Result<Ready, Failure> {
         let (Self { path, file, .. }, Manner { packing, environment, interrupt, quiet }) =
             (self, manner);
         let sidecar = match device {
             Device::Cpu { threads, .. } if !self.is_boxed() => {
-                let terms = Terms { threads, interrupt, quiet };
+                let terms = Terms { threads: *threads, interrupt, quiet };
                 sidecar::provide(packing, file, path, environment, &terms)?
             }
-            Device::Cpu { .. } | Device::Reference => None,
+            Device::Cpu { .. } | Device::Cuda(_) | Device::Reference => None,
         };
-        let (packed, started) = (sidecar.is_none(), Instant::now());
+        let packs = matches!(device, Device::Cpu { .. });
+        let (packed, started) = (packs && sidecar.is_none(), Instant::now());
         let mut bar = Bar::new("loading", Unit::Count("layers"), !quiet);
         let mut progress = |done, total| bar.set(done as u64, total as u64);
         let free = interrupt.at_once()?;
-        let ready = backend::load(file, device, sidecar, limits, &mut progress);
+        let ready = backend::load(file, device, (sidecar, witness), limits, &mut progress);
         drop(free);
         let ready = ready.map_err(|failure| failure.in_file(path))?;
         drop(bar);

@@ -151,7 +151,8 @@ fn divergence(expected: &[f32], found: &[f32]) -> f64 {
     expected.iter().zip(found).map(term).sum::<f64>().max(0.0)
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+/// 1 where two rows point the same way.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| -> f64 {
         a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
     };

@@ -3,29 +3,28 @@
 //!
 //! Rows are written, or compared, as they are computed; memory does not grow with the list.
 
-mod agreement;
-mod npy;
+pub mod agreement;
+mod compare;
+mod layers;
+pub mod npy;
+mod rows;
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use qwire_engine::{Pages, Table};
-use qwire_model::backend::LOGIT_ROWS;
-use qwire_model::{Batch, Limits, Runner, TokenId};
 
-use super::loading::{Manner, Opened};
-use crate::arguments::{DeviceArgs, parse_ids, read_file, utf8};
+use super::loading::Opened;
+use crate::arguments::DeviceArgs;
 use crate::backend::Device;
 use crate::config::Environment;
 use crate::draft::Draft;
 use crate::failure::Failure;
-use crate::memory::{self, Wish};
-use crate::progress::{Bar, Unit};
-use crate::quantity::grouped;
 use crate::signals::Interrupt;
 use agreement::Agreement;
+pub use compare::{CompareArgs, compare};
+use rows::Rows;
 
 /// Write the logits at every position of a list of tokens, or compare them
 #[derive(Args)]
@@ -54,7 +53,7 @@ pub struct LogitsArgs {
     #[arg(long, value_name = "FILE.npy")]
     against: Option<PathBuf>,
     /// Compute with the definition in f64, slowly, instead of a device
-    #[arg(long, conflicts_with_all = ["threads", "isa", "pack"])]
+    #[arg(long, conflicts_with_all = ["device", "threads", "isa", "pack"])]
     reference: bool,
     #[command(flatten)]
     device: DeviceArgs,
@@ -73,102 +72,21 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
     }
     let device =
         if args.reference { Device::Reference } else { args.device.device(environment)? };
-    let ids = args.ids()?;
+    let ids = rows::ids(args.tokens.as_deref(), args.tokens_file.as_deref())?;
     let interrupt = Interrupt::install()?;
-    let mut runner = args.runner(device, ids.len(), environment, &interrupt)?;
+    let (model, steps) = (Opened::open(&args.model)?, &args.device.steps);
+    let (kv, chunk, interrupt) = (steps.kv(), usize::MAX, &interrupt);
+    let rows = Rows { model: &model, device, kv, steps, environment, interrupt, chunk };
+    let mut runner = rows.runner(ids.len(), None)?;
     let vocab = runner.vocab();
-    if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
-        let fault = format!("token {id} at position {at} is not in the vocabulary of {vocab}");
-        return Err(Failure::new(fault));
-    }
-
+    rows::check(&ids, vocab)?;
     let mut sinks = args.sinks(&ids, vocab)?;
-    let mut bar = Bar::new("computing", Unit::Count("positions"), true);
-    let (mut pages, mut table) = (Pages::new(runner.limits().pages), Table::default());
-    let mut done = 0;
-    for chunk in ids.chunks(runner.limits().rows) {
-        interrupt.check()?;
-        let tokens: Vec<TokenId> = chunk.iter().copied().map(TokenId).collect();
-        pages.grow(&mut table, tokens.len()).expect("there are pages for the whole list");
-        let batch = Batch::single(&tokens, done, table.pages().to_vec(), true);
-        if let Some(poison) = runner.step(&batch).first() {
-            return Err(Failure::new(poison).in_file(&args.model));
-        }
-        for first in (0..chunk.len()).step_by(LOGIT_ROWS) {
-            let rows = first..chunk.len().min(first + LOGIT_ROWS);
-            let position = done + first;
-            for (i, row) in runner.logits(rows).chunks_exact(vocab).enumerate() {
-                finite(row, position + i).map_err(|fault| fault.in_file(&args.model))?;
-                sinks.iter_mut().try_for_each(|sink| sink.row(row))?;
-            }
-        }
-        done += chunk.len();
-        bar.set(done as u64, ids.len() as u64);
-    }
-    drop(bar);
+    rows.each(&mut *runner, &ids, &mut |row| sinks.iter_mut().try_for_each(|sink| sink.row(row)))?;
     sinks.into_iter().try_for_each(Sink::finish)?;
     Ok(0)
 }
 
-/// Damaged weights of the head show in its logits alone.
-fn finite(row: &[f32], position: usize) -> Result<(), Failure> {
-    let Some(token) = row.iter().position(|logit| !logit.is_finite()) else { return Ok(()) };
-    let found = row[token];
-    let fault = format!("the logit of token {token} at position {position} is {found}");
-    Err(Failure::new(fault).hint("the head is damaged; `qwire inspect --check` names the tensor"))
-}
-
 impl LogitsArgs {
-    fn ids(&self) -> Result<Vec<u32>, Failure> {
-        let (text, source) = match (&self.tokens, &self.tokens_file) {
-            (Some(tokens), _) => (tokens.clone(), "--tokens".to_string()),
-            (None, Some(path)) => {
-                let name = path.display().to_string();
-                (utf8(read_file(path)?, &name)?, name)
-            }
-            (None, None) => (String::new(), "--tokens".into()),
-        };
-        let ids = parse_ids(&text).map_err(|why| Failure::new(format!("{source}: {why}")))?;
-        if ids.is_empty() {
-            return Err(Failure::new(format!("{source}: the list is empty")));
-        }
-        Ok(ids)
-    }
-
-    fn runner(
-        &self,
-        device: Device,
-        tokens: usize,
-        environment: &Environment,
-        interrupt: &Interrupt,
-    ) -> Result<Box<dyn Runner>, Failure> {
-        let in_file = |failure: Failure| failure.in_file(&self.model);
-        let model = Opened::open(&self.model)?;
-        let shape = &model.shape;
-        if tokens > shape.context {
-            let (tokens, context) = (grouped(tokens as u64), grouped(shape.context as u64));
-            let fault = format!("the list has {tokens} tokens; the model's context is {context}");
-            return Err(in_file(Failure::new(fault)));
-        }
-        let wish = Wish {
-            context: Some(tokens),
-            cache_bytes: None,
-            kv: self.device.steps.kv(),
-            scratch_bytes: None,
-            positions: tokens,
-            checked: true,
-            last_resort: "give it fewer tokens",
-        };
-        let plan = memory::plan(shape, model.file.len_bytes(), memory::available(), wish);
-        let plan = plan.map_err(in_file)?;
-        memory::probe(plan.cache_bytes)?;
-        let rows = self.device.steps.chunk().min(tokens);
-        let limits = Limits { rows, outputs: rows, pages: plan.pages, kv: wish.kv };
-        let packing = self.device.steps.packing();
-        let manner = Manner { packing, environment, interrupt, quiet: false };
-        Ok(model.load(device, limits, manner)?.runner)
-    }
-
     fn sinks(&self, ids: &[u32], vocab: usize) -> Result<Vec<Sink>, Failure> {
         let mut sinks = Vec::new();
         if let Some(path) = &self.against {

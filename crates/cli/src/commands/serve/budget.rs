@@ -74,7 +74,6 @@ impl Budget {
         let fit = usize::try_from(room / shape.page_bytes(terms.kv) as u64).unwrap_or(usize::MAX);
         let pages = fit.min(most).max(plan.pages);
         let cache_bytes = memory::cache_bytes(shape, pages.saturating_mul(PAGE), terms.kv);
-        memory::probe(cache_bytes)?;
         let parallel = terms.parallel.min(pages);
         Ok(Self {
             weights_bytes,

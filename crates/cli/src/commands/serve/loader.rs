@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, absolute};
 use std::sync::Arc;
 
+use clap::{Args, Command, FromArgMatches};
 use qwire_disk::Disk;
 use qwire_engine::{Engine, Service, Settings};
 use qwire_gguf::File;
@@ -21,12 +22,12 @@ use super::disk::{self, Maker};
 use super::forecast::Forecast;
 use super::options::Options;
 use crate::arguments::CHUNK;
+use crate::backend::Device;
 use crate::commands::inspect::WeightFacts;
 use crate::commands::loading::{Manner, Opened};
-use crate::commands::recommended;
+use crate::commands::{recommended, verify};
 use crate::config::Environment;
 use crate::failure::Failure;
-use crate::memory;
 use crate::signals::Interrupt;
 
 /// What is to be loaded, and how.
@@ -45,6 +46,20 @@ pub struct Loaded {
 }
 
 impl Loader {
+    /// One with these options of `qwire serve`, whatever file and environment say.
+    pub fn flagged(
+        opened: Opened,
+        flags: &[&str],
+        (environment, interrupt): (&Environment, &Interrupt),
+    ) -> Result<Self, Failure> {
+        let table = Options::augment_args(Command::new("qwire serve").no_binary_name(true));
+        let matches = table.try_get_matches_from(flags);
+        let options = matches.and_then(|matches| Options::from_arg_matches(&matches));
+        let options = options.map_err(|error| Failure::usage(error.to_string()))?;
+        let (environment, interrupt) = (environment.clone(), interrupt.clone());
+        Ok(Self { opened, options, environment, interrupt })
+    }
+
     /// Does it.
     pub fn load(&self) -> Result<Loaded, Failure> {
         self.try_load().map_err(|failure| failure.in_file(&self.opened.path))
@@ -61,7 +76,8 @@ impl Loader {
             None
         });
         let keeps = disk::place(&options.disk, &self.environment);
-        let budget = self.budget(vocabulary.len(), keeps.is_some())?;
+        let device = options.device.device(&self.environment)?;
+        let budget = self.budget(&device, vocabulary.len(), keeps.is_some())?;
         let limits = Limits {
             rows: budget.rows,
             outputs: budget.rows.min(CHUNK).max(budget.parallel),
@@ -74,8 +90,12 @@ impl Loader {
             interrupt: &self.interrupt,
             quiet: !options.journal.is_for_people(),
         };
-        let device = options.device.device(&self.environment)?;
-        let mut ready = self.opened.load(device, limits, manner)?;
+        let mut ready = self.opened.load(&device, limits, manner)?;
+        if options.self_check {
+            let checked =
+                verify::self_check(&self.opened, &vocabulary, ready.runner, &self.interrupt)?;
+            ready.runner = checked;
+        }
         let forecast = Forecast::measure(&mut *ready.runner, budget.context)?;
         let facts = self.facts(ready.device);
         let kept = keeps.map(|place| {
@@ -107,7 +127,7 @@ impl Loader {
         Ok(Loaded { model, budget, forecast })
     }
 
-    fn budget(&self, vocab: usize, keeps: bool) -> Result<Budget, Failure> {
+    fn budget(&self, device: &Device, vocab: usize, keeps: bool) -> Result<Budget, Failure> {
         let (share, steps) = (&self.options.share, &self.options.device.steps);
         let page_bytes = self.opened.shape.page_bytes(steps.kv());
         let terms = Terms {
@@ -118,14 +138,16 @@ impl Loader {
             kv: steps.kv(),
             aside_bytes: if keeps { Disk::way_bytes(page_bytes) } else { 0 },
         };
-        let available = memory::available();
+        let available = device.available();
         if let (Some(asked), Some(available)) = (share.memory, available)
             && asked > available
         {
             warn!(asked, available, "--memory is more than this machine has left");
         }
         let Opened { shape, file, .. } = &self.opened;
-        Budget::of(shape, vocab, file.len_bytes(), available, terms)
+        let budget = Budget::of(shape, vocab, file.len_bytes(), available, terms)?;
+        device.probe(budget.cache_bytes)?;
+        Ok(budget)
     }
 
     /// How the model writes calls: as somebody says, or as its template teaches.

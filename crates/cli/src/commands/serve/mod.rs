@@ -11,7 +11,7 @@ mod budget;
 mod disk;
 mod forecast;
 mod layers;
-mod loader;
+pub mod loader;
 mod log;
 mod options;
 mod page;
@@ -52,6 +52,8 @@ enum News {
 /// What is known of the server before its model.
 struct Door {
     addresses: Vec<Address>,
+    /// Where its figures are told to everybody.
+    figures: Option<Address>,
     keyed: bool,
     queue: usize,
     /// Whether the page is shown.
@@ -74,9 +76,10 @@ pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, Failure>
     if opened.is_boxed() {
         info!("{}", loading::NOTICE);
     }
-    let sockets = edge::bind(&options.place.addresses()).map_err(Failure::new)?;
+    let sockets = options.place.sockets()?;
     let door = Door {
         addresses: sockets.addresses(),
+        figures: sockets.figures_address(),
         keyed: !settings.keys.is_empty(),
         queue: options.share.queue as usize,
         welcomes: options.journal.is_for_people(),
@@ -160,6 +163,9 @@ impl Door {
     fn greet(&self) {
         for address in &self.addresses {
             info!(%address, "listening; until the model is loaded answers are 503");
+        }
+        if let Some(address) = &self.figures {
+            info!(%address, "health and metrics, for whoever asks");
         }
         let open =
             |address: &&Address| matches!(address, Address::Tcp(at) if !at.ip().is_loopback());

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use qwire_server::Settings;
 use qwire_server::admin::recorder::{Recorder, Room};
 use qwire_server::chat::replay::Keeping;
-use qwire_server::edge::Address;
+use qwire_server::edge::{self, Address, Sockets};
 use qwire_text::tools::Dialect;
 use tracing::level_filters::LevelFilter;
 
@@ -54,6 +54,12 @@ pub struct Options {
     pub answers: Answers,
     #[command(flatten)]
     pub journal: Journal,
+    /// Prove at the start that kernels, weights and cache do what they promise: `qwire verify` in
+    /// its shortest form
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, value_parser = boolish())]
+    #[arg(num_args = 0..=1, require_equals = true, help_heading = "Start")]
+    #[arg(default_value = "false", default_missing_value = "true")]
+    pub self_check: bool,
     /// Read options from a TOML file
     #[arg(long, value_name = "FILE", help_heading = "Configuration")]
     pub config: Option<PathBuf>,
@@ -75,6 +81,10 @@ pub struct Place {
     /// Listen at a socket in the file system, for its owner alone
     #[arg(long, value_name = "PATH")]
     unix: Option<PathBuf>,
+    /// Tell health and metrics at one more address, without a key: ADDRESS:PORT, or a port of this
+    /// machine alone
+    #[arg(long, value_name = "ADDRESS", value_parser = figures)]
+    metrics_listen: Option<SocketAddr>,
 }
 
 /// Who may ask.
@@ -300,13 +310,23 @@ impl Journal {
 
 impl Place {
     /// Every address to listen at.
-    pub fn addresses(&self) -> Vec<Address> {
+    fn addresses(&self) -> Vec<Address> {
         let hosts = match (self.host.as_slice(), &self.unix) {
             ([], None) => vec![Ipv4Addr::LOCALHOST.into()],
             (hosts, _) => hosts.to_vec(),
         };
         let tcp = hosts.into_iter().map(|host| Address::Tcp(SocketAddr::new(host, self.port)));
         tcp.chain(self.unix.clone().map(Address::Unix)).collect()
+    }
+
+    /// Binds them all, or none.
+    pub fn sockets(&self) -> Result<Sockets, Failure> {
+        let sockets = edge::bind(&self.addresses());
+        let sockets = sockets.and_then(|sockets| match self.metrics_listen {
+            Some(address) => sockets.with_figures(&Address::Tcp(address)),
+            None => Ok(sockets),
+        });
+        sockets.map_err(Failure::new)
     }
 }
 
@@ -343,6 +363,13 @@ fn host(text: &str) -> Result<IpAddr, String> {
         "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
         text => text.parse().map_err(|_| "accepted: an IP address, or localhost".into()),
     }
+}
+
+fn figures(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+    let address = port.or_else(|_| text.parse());
+    address
+        .map_err(|_| "accepted: an IP address with a port, such as 0.0.0.0:9090, or a port".into())
 }
 
 fn stall(text: &str) -> Result<f64, String> {

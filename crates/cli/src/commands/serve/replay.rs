@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Args, Command, FromArgMatches};
+use clap::Args;
 use qwire_engine::{Event, Sampled};
 use qwire_kernels::NUMBERS_VERSION;
 use qwire_server::Model;
@@ -13,7 +13,6 @@ use qwire_server::admin::recorder::name;
 use qwire_text::Controls;
 
 use super::loader::{Loader, digits, identity};
-use super::options::Options;
 use crate::arguments::{DeviceArgs, read_file, utf8};
 use crate::commands::loading::Opened;
 use crate::config::Environment;
@@ -92,16 +91,12 @@ fn load(
     let room = capsule.max_tokens.min(longest + ROOM).max(1);
     let context = (capsule.prompt.len() + room).to_string();
     let parallel = capsule.choices.len().to_string();
-    let table = Options::augment_args(Command::new("qwire serve").no_binary_name(true));
     let flags = ["--ctx", &context, "--parallel", &parallel, "--log", "off", "--disk-cache", "off"];
-    let matches = table.try_get_matches_from(flags);
-    let options = matches.and_then(|matches| Options::from_arg_matches(&matches));
-    let mut options = options.map_err(|error| Failure::usage(error.to_string()))?;
-    options.device = args.device.clone();
+    let mut loader = Loader::flagged(opened, &flags, (environment, &Interrupt::install()?))?;
+    loader.options.device = args.device.clone();
     let named = capsule.terms["dialect"].as_str().map(str::to_owned);
-    options.answers.dialect = named;
-    let (environment, interrupt) = (environment.clone(), Interrupt::install()?);
-    Ok(Loader { opened, options, environment, interrupt }.load()?.model)
+    loader.options.answers.dialect = named;
+    Ok(loader.load()?.model)
 }
 
 /// Where an answer parts from the recorded one.

@@ -11,6 +11,7 @@ use qwire_text::Vocabulary;
 
 use super::SpeakerArgs;
 use super::answer::{Answer, Clock, Reason};
+use crate::backend::Device;
 use crate::commands::loading::{Manner, Opened};
 use crate::config::Environment;
 use crate::failure::Failure;
@@ -95,12 +96,12 @@ impl Speaker {
         let sampling = args.sampling.resolve(model.file.metadata(), vocabulary)?;
         let device = args.device.device(environment)?;
         let steps = &args.device.steps;
-        let plan = plan(args, &model.shape, model.file.len_bytes(), expected).map_err(in_file)?;
+        let plan = plan(args, model, &device, expected).map_err(in_file)?;
         let started = Instant::now();
         let rows = expected.rows;
         let limits = Limits { rows, outputs: 1, pages: plan.pages, kv: steps.kv() };
         let manner = Manner { packing: steps.packing(), environment, interrupt, quiet };
-        let ready = model.load(device, limits, manner)?;
+        let ready = model.load(&device, limits, manner)?;
         let load = started.elapsed();
         if !quiet {
             let greedy = sampling.is_greedy();
@@ -227,8 +228,8 @@ fn alone(context: usize, rows: usize) -> Settings {
 
 fn plan(
     args: &SpeakerArgs,
-    shape: &Shape,
-    weights: u64,
+    model: &Opened,
+    device: &Device,
     expected: &Expected,
 ) -> Result<Plan, Failure> {
     let wish = Wish {
@@ -240,12 +241,13 @@ fn plan(
         checked: !args.memory.no_memory_check,
         last_resort: "try it with --no-memory-check",
     };
-    let plan = memory::plan(shape, weights, memory::available(), wish)?;
+    let weights = model.file.len_bytes();
+    let plan = memory::plan(&model.shape, weights, device.available(), wish)?;
     if expected.prompt > plan.context {
         let (tokens, context) = (expected.prompt, plan.context);
         return Err(Failure::new(Refusal::TooLong { tokens, context }).hint(TOO_LONG));
     }
-    memory::probe(plan.cache_bytes)?;
+    device.probe(plan.cache_bytes)?;
     Ok(plan)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! thoughts, text    without the blank around them
-//! calls             name and arguments; keys in any order, 72 and 72.0 alike
+//! calls             name and arguments; keys in any order, 72 and 72.0 alike; without what their
+//!                   schema has as default, which some clients write down and models leave out
 //! ```
 
 use std::sync::Arc;
@@ -57,9 +58,19 @@ impl Gist {
         add(&mut hash, text.trim().as_bytes());
         for (name, arguments) in calls {
             add(&mut hash, name.as_bytes());
-            canonical(&serde_json::from_str(&arguments).ok()?, &mut hash);
+            let arguments = serde_json::from_str(&arguments).ok()?;
+            canonical(&self.without_defaults(&name, arguments), &mut hash);
         }
         Some(hash.finalize().into())
+    }
+
+    fn without_defaults(&self, name: &str, mut arguments: Value) -> Value {
+        let tool = self.tools.iter().find(|tool| tool.name == name);
+        if let (Some(tool), Value::Object(pairs)) = (tool, &mut arguments) {
+            let properties = &tool.parameters["properties"];
+            pairs.retain(|key, value| properties[key].get("default") != Some(value));
+        }
+        arguments
     }
 }
 
@@ -119,7 +130,7 @@ mod tests {
         let tool = |name: &str| Tool {
             name: name.into(),
             parameters: json!({ "type": "object", "properties": {
-                "path": { "type": "string" }, "limit": { "type": "integer" },
+                "path": { "type": "string" }, "limit": { "type": "integer", "default": 9 },
                 "words": { "type": "array" },
             } }),
         };
@@ -144,6 +155,9 @@ mod tests {
         check("hermes", &one, &hermes("{\"limit\":73,\"path\":\"a\"}"), false);
         check("hermes", &one, &hermes("{\"limit\":\"72\",\"path\":\"a\"}"), false);
         check("hermes", &one, &one.replace("read", "write"), false);
+        let (bare, full) = (hermes("{\"path\": \"a\"}"), hermes("{\"path\": \"a\", \"limit\": 9}"));
+        check("hermes", &bare, &full, true);
+        check("hermes", &bare, &full.replace('9', "8"), false);
         check("hermes", &format!("So.\n\n{one}\n"), &format!("So.\n{one}"), true);
         check("hermes", &format!("So.\n{one}"), &one, false);
         check("hermes", "<think>\na\n</think>\n\nb", "<think>a</think>b\n", true);

@@ -6,6 +6,8 @@
 //! advance   some layers of the parked one: the same bits, whatever ran in between
 //! ```
 
+pub mod witness;
+
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -1,5 +1,8 @@
 //! Metrics: what the engine and the wire have counted, for Prometheus.
 
+mod exposition;
+mod sums;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,8 +12,10 @@ use axum::response::IntoResponse;
 use qwire_engine::pages::PAGE;
 use qwire_engine::{Counters, Holding, Stats};
 
-use super::exposition::{CONTENT_TYPE, Page};
 use crate::app::{App, Model, Tally, now};
+use exposition::{CONTENT_TYPE, Page};
+
+pub use sums::Sums;
 
 /// `GET /metrics`: what there is, while the model is being loaded too.
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {

@@ -1,0 +1,169 @@
+// attend: softmax(q K) V over blocks of SPLIT positions, up to eight heads of one key head
+// together. A block is (row, heads, split): either one split, whose part `gather` folds with the
+// others, or all of a row's splits in turn. Both fold in the same order and give the same bits.
+
+#define SPLIT 256
+
+struct AttendArgs {
+    const float* q;      // [rows, heads, d], scaled
+    const u16* cache;    // [pages, kv_heads, 2, 64 d] of this layer
+    const u32* table;    // pages of all spans
+    const u32* first;    // [rows] where a row's pages begin in it
+    const u32* position; // [rows]
+    float* out;          // [rows, heads, d]
+    float* top;          // [rows, heads, splits] largest score of a split
+    float* weight;       // [rows, heads, splits] sum of exp(score - top)
+    float* part;         // [rows, heads, splits, d] sum of exp(score - top) v
+    u32 heads;
+    u32 kv_heads;
+    u32 d;
+    u32 lanes;  // lanes that share a value's channels, a power of two
+    u32 splits; // room for so many
+    u32 spread; // whether a block is one split
+};
+
+INLINE void halves(uint4 v, float (&x)[8]) {
+    u32 word[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        x[2 * i] = half_to_float((u16)(word[i] & 0xffffu));
+        x[2 * i + 1] = half_to_float((u16)(word[i] >> 16));
+    }
+}
+
+// (M, L, O) of all splits so far, and one more: the factors of both.
+INLINE void factors(float top, float& all, float& before, float& now) {
+    float larger = top > all ? top : all;
+    before = exponential(all - larger);
+    now = exponential(top - larger);
+    all = larger;
+}
+
+ENTRY(attend, 256, AttendArgs) {
+    __shared__ float q[8][256];
+    __shared__ float p[8][SPLIT];
+    u32 group = a.heads / a.kv_heads, d = a.d, row = blockIdx.x;
+    u32 packs = (group + 7) >> 3, kv = blockIdx.y / packs, pack = blockIdx.y % packs;
+    int count = group - pack * 8 < 8 ? (int)(group - pack * 8) : 8;
+    u32 head = kv * group + pack * 8; // the first of them
+    u32 visible = a.position[row] + 1;
+    u32 splits = (visible + SPLIT - 1) / SPLIT;
+    u32 begin = a.spread ? blockIdx.z : 0, end = a.spread ? begin + 1 : splits;
+    if (begin >= splits) return;
+    for (u32 i = threadIdx.x; i < count * d; i += 256) {
+        q[i / d][i % d] = a.q[((u64)row * a.heads + head) * d + i];
+    }
+    const u32* table = a.table + a.first[row];
+    u64 stride = (u64)a.kv_heads * 128 * d;
+    const u16* cache = a.cache + (u64)kv * 128 * d;
+    // A warp is a head from here on; its lanes share the channels of a value.
+    int mine = warp_id();
+    u32 chunk = lane_id() % a.lanes, sub = lane_id() / a.lanes, subs = 32 / a.lanes;
+    float m_all = 0.0f, l_all = 0.0f, o_all[8];
+    for (u32 split = begin; split < end; split++) {
+        u32 start = split * SPLIT, n = visible - start < SPLIT ? visible - start : SPLIT;
+        __syncthreads();
+        u32 t = threadIdx.x;
+        if (t < n) {
+            u32 at = start + t;
+            const u16* k = cache + table[at >> 6] * stride + (at & 63) * 8;
+            float score[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+            for (u32 c = 0; c < d >> 3; c++) {
+                float x[8];
+                halves(load16(k + c * 512), x);
+#pragma unroll
+                for (int h = 0; h < 8; h++) {
+                    if (h >= count) continue;
+#pragma unroll
+                    for (int i = 0; i < 8; i++) score[h] = fmaf(q[h][c * 8 + i], x[i], score[h]);
+                }
+            }
+#pragma unroll
+            for (int h = 0; h < 8; h++) {
+                if (h < count) p[h][t] = score[h];
+            }
+        }
+        __syncthreads();
+        if (mine >= count) continue;
+        float m = as_float(0xff800000u), l = 0.0f;
+        for (u32 j = lane_id(); j < n; j += 32) m = p[mine][j] > m ? p[mine][j] : m;
+        m = warp_max_float(m);
+        for (u32 j = lane_id(); j < n; j += 32) {
+            float e = exponential(p[mine][j] - m);
+            p[mine][j] = e;
+            l = l + e;
+        }
+        l = fold<32>(l);
+        __syncwarp();
+        float o[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+        if (chunk < d >> 3) {
+            for (u32 j = sub; j < n; j += subs) {
+                u32 at = start + j;
+                const u16* v = cache + table[at >> 6] * stride + 64 * d + (at & 63) * d;
+                float x[8];
+                halves(load16(v + chunk * 8), x);
+                float weight = p[mine][j];
+#pragma unroll
+                for (int i = 0; i < 8; i++) o[i] = fmaf(weight, x[i], o[i]);
+            }
+        }
+        for (u32 width = a.lanes; width < 32; width <<= 1) {
+#pragma unroll
+            for (int i = 0; i < 8; i++) o[i] = o[i] + __shfl_xor_sync(ALL_LANES, o[i], width);
+        }
+        if (a.spread) {
+            u64 at = ((u64)row * a.heads + head + mine) * a.splits + split;
+            if (lane_id() == 0) {
+                a.top[at] = m;
+                a.weight[at] = l;
+            }
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                if (sub == 0 && chunk < d >> 3) a.part[at * d + chunk * 8 + i] = o[i];
+            }
+            continue;
+        }
+        float before = 0.0f, now = 1.0f;
+        if (split == 0) m_all = m;
+        else factors(m, m_all, before, now);
+        l_all = split == 0 ? l : fmaf(now, l, before * l_all);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            o_all[i] = split == 0 ? o[i] : fmaf(now, o[i], before * o_all[i]);
+        }
+    }
+    if (a.spread || mine >= count || sub != 0 || chunk >= d >> 3) return;
+    float* out = a.out + ((u64)row * a.heads + head + mine) * d + chunk * 8;
+#pragma unroll
+    for (int i = 0; i < 8; i++) out[i] = o_all[i] / l_all;
+}
+
+struct GatherArgs {
+    const u32* position; // [rows]
+    const float* top;    // [rows, heads, splits]
+    const float* weight;
+    const float* part;   // [rows, heads, splits, d]
+    Acts out;            // [rows, heads d]
+    u32 d;
+    u32 splits;
+};
+
+// The fold over splits, and the codes of its outcome. A lane is a channel.
+ENTRY(gather, 256, GatherArgs) {
+    u32 group = blockIdx.x * 8 + warp_id(), row = blockIdx.y, width = a.out.k;
+    if (group >= width >> 5) return;
+    u32 i = group * 32 + lane_id(), heads = width / a.d, head = i / a.d;
+    u64 at = ((u64)row * heads + head) * a.splits;
+    const float* part = a.part + at * a.d + i % a.d;
+    u32 splits = (a.position[row] + SPLIT) / SPLIT;
+    float m = a.top[at], l = a.weight[at], o = part[0];
+    for (u32 s = 1; s < splits; s++) {
+        float before, now;
+        factors(a.top[at + s], m, before, now);
+        l = fmaf(now, a.weight[at + s], before * l);
+        o = fmaf(now, part[(u64)s * a.d], before * o);
+    }
+    float y = o / l;
+    a.out.f[(u64)row * width + i] = y;
+    quantise(a.out, row, group, y);
+}

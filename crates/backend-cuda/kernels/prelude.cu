@@ -1,0 +1,335 @@
+// What every op shares: numbers, weights as they lie on the device, activations, warps.
+//
+// Each op's file is compiled behind this one, and includes nothing. All arithmetic is written out:
+// contraction is off, so a product and a sum are fused where `fmaf` says so and nowhere else. Sums
+// have an order that depends on shapes alone, never on how many rows a launch has.
+
+typedef unsigned char u8;
+typedef signed char i8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#ifdef __CUDACC__
+// A kernel takes one struct, so that whoever launches it needs to know no signature. Registers are
+// bounded so that two blocks fit on a multiprocessor, one of 1024 threads.
+#define ENTRY(name, threads, Args)                                                 \
+    extern "C" __global__ void __launch_bounds__(threads, threads == 1024 ? 1 : 2) \
+        name(const __grid_constant__ Args a)
+static __device__ __forceinline__ float half_to_float(u16 h) {
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+    return f;
+}
+static __device__ __forceinline__ u16 float_to_half(float f) {
+    u16 h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+    return h;
+}
+static __device__ __forceinline__ float as_float(u32 bits) { return __uint_as_float(bits); }
+static __device__ __forceinline__ u32 as_bits(float f) { return __float_as_uint(f); }
+#endif
+#define INLINE static __device__ __forceinline__
+#define ALL_LANES 0xffffffffu
+
+// ---- warps
+
+INLINE int lane_id() { return threadIdx.x & 31; }
+INLINE int warp_id() { return threadIdx.x >> 5; }
+
+// The sum over WIDTH neighbouring lanes, in each of them.
+template <int WIDTH> INLINE float fold(float x) {
+#pragma unroll
+    for (int o = WIDTH / 2; o > 0; o >>= 1) x = x + __shfl_xor_sync(ALL_LANES, x, o);
+    return x;
+}
+template <int WIDTH> INLINE int fold_int(int x) {
+#pragma unroll
+    for (int o = WIDTH / 2; o > 0; o >>= 1) x = x + __shfl_xor_sync(ALL_LANES, x, o);
+    return x;
+}
+INLINE u32 warp_max(u32 x) {
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1) {
+        u32 y = __shfl_xor_sync(ALL_LANES, x, o);
+        x = x > y ? x : y;
+    }
+    return x;
+}
+INLINE float warp_max_float(float x) {
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1) {
+        float y = __shfl_xor_sync(ALL_LANES, x, o);
+        x = x > y ? x : y;
+    }
+    return x;
+}
+INLINE bool is_finite(float x) { return (as_bits(x) & 0x7f800000u) != 0x7f800000u; }
+
+// e^x by the polynomial of the CPU's definition: inf above 88.72, 0 below -87.33.
+INLINE float power_of_two(int n) { return as_float((u32)(n + 127) << 23); }
+INLINE float exponential(float x) {
+    const float rounder = 12582912.0f;
+    float t = x > 88.72f ? 88.72f : x;
+    t = t < -87.33f ? -87.33f : t;
+    float rounded = t * as_float(0x3fb8aa3bu) + rounder;
+    float n = rounded - rounder;
+    float r = fmaf(n, -as_float(0x3f318000u), t);
+    r = fmaf(n, -as_float(0xb95e8083u), r);
+    float p = as_float(0x3ab511e8u);
+    p = fmaf(p, r, as_float(0x3c091d10u));
+    p = fmaf(p, r, as_float(0x3d2aac79u));
+    p = fmaf(p, r, as_float(0x3e2aaa49u));
+    p = fmaf(p, r, as_float(0x3efffffeu));
+    p = fmaf(p, r, 1.0f);
+    p = fmaf(p, r, 1.0f);
+    int whole = (int)(as_bits(rounded) - as_bits(rounder));
+    int half = whole >> 1;
+    float y = x == x ? p * power_of_two(half) * power_of_two(whole - half) : x;
+    y = x > 88.72f ? as_float(0x7f800000u) : y;
+    return x < -87.33f ? 0.0f : y;
+}
+
+// ---- activations
+
+// Rows of activations: as floats, and as codes of 15 bits (128 high + low), 32 to a scale. Eight
+// bits would do where weights are coarser still, but a step waits for weights, not for products,
+// and the second plane brings logits of small models from a cosine of 0.9995 to more than 0.999999.
+struct Acts {
+    float* f;     // [rows, k]
+    i8* high;     // [rows, k]
+    i8* low;      // [rows, k]
+    uint4* scale; // [rows, k / 32] d, the sum of codes of the first half, of the second
+    u32 k;
+    u32 unused;
+};
+
+// A warp quantises 32 values, one a lane: the definition of the CPU's wide rows (`activation.rs`).
+INLINE void quantise(const Acts& x, u32 row, u32 group, float v) {
+    const float rounder = 12582912.0f;
+    const u32 large = 227u << 23, small = 31u << 23; // 2^100, 2^-96
+    int lane = lane_id();
+    u32 top = warp_max(as_bits(v) & 0x7fffffffu);
+    float d = top >= large ? as_float(0x7fc00000u) : 0.0f;
+    int code = 0;
+    if (top < large && top >= small) {
+        float inverse = 16256.0f / as_float(top);
+        d = as_float(top) / 16256.0f;
+        code = (int)(as_bits(v * inverse + rounder) - as_bits(rounder));
+    }
+    int sum = fold_int<16>(code), high = (code + 64) >> 7;
+    u32 second = (u32)__shfl_sync(ALL_LANES, sum, 16);
+    u64 at = (u64)row * x.k + group * 32 + lane;
+    x.high[at] = (i8)high;
+    x.low[at] = (i8)(code - 128 * high);
+    uint4 scale = {as_bits(d), (u32)sum, second, 0};
+    if (lane == 0) x.scale[(u64)row * (x.k >> 5) + group] = scale;
+}
+
+// ---- weights
+
+enum Format { F32, F16, BF16, Q8_0, Q4_K, Q5_K, Q6_K };
+
+// The file's bits in planes that are read 16 bytes at a time, rows one after the other:
+//
+//         codes [k / 32]                            high [k / 32]     scale             head
+// Q8_0    32 bytes, in order                        -                 -                 d [k / 32]
+// Q4_K    16 bytes: value i low, value 16 + i high  -                 -                 [k / 256]
+// Q5_K    the same                                  4: bit 4          -                 [k / 256]
+// Q6_K    the same                                  8: bits 4 and 5   i8 [k / 16]       d [k / 256]
+// floats  [k] in order
+//
+// The head of Q4_K and Q5_K is the file's own: d, dmin, twelve bytes of scales and minima.
+struct Matrix {
+    const u8* codes;
+    const u8* high;
+    const u8* scale;
+    const u8* head;
+    u32 format;
+    u32 rows; // of one matrix; experts follow one another
+    u32 k;
+    u32 unused;
+};
+
+// 32 weights of a row: w = s[half] (code - zero) + b.
+struct Group {
+    int code[8]; // four values each, in order
+    float s[2];
+    float b;
+};
+
+INLINE uint4 load16(const void* at) { return *(const uint4*)at; }
+
+// 32 codes as words of four.
+INLINE void load_codes(const i8* at, int (&q)[8]) {
+    uint4 a = load16(at), b = load16(at + 16);
+    u32 word[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+#pragma unroll
+    for (int j = 0; j < 8; j++) q[j] = (int)word[j];
+}
+
+INLINE void nibbles(uint4 v, int (&code)[8]) {
+    u32 word[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        code[j] = (int)(word[j] & 0x0f0f0f0fu);
+        code[4 + j] = (int)(word[j] >> 4 & 0x0f0f0f0fu);
+    }
+}
+
+// Scale and bias of group j of a K-quant's head.
+INLINE void scale_and_bias(uint4 head, int j, float& s, float& b) {
+    float d = half_to_float((u16)(head.x & 0xffffu)), dmin = half_to_float((u16)(head.x >> 16));
+    int shift = 8 * (j & 3);
+    u32 low = head.y >> shift & 0xffu, middle = head.z >> shift & 0xffu;
+    u32 last = head.w >> shift & 0xffu;
+    u32 scale = j < 4 ? low & 63u : (last & 15u) | (low >> 6) << 4;
+    u32 minimum = j < 4 ? middle & 63u : last >> 4 | (middle >> 6) << 4;
+    s = d * (float)(int)scale;
+    b = -(dmin * (float)(int)minimum);
+}
+
+template <int F> INLINE Group load_group(const Matrix& m, u64 row, u32 g) {
+    Group w;
+    u32 groups = m.k >> 5;
+    u64 at = row * groups + g;
+    if (F == Q8_0) {
+        load_codes((const i8*)m.codes + at * 32, w.code);
+        w.s[0] = half_to_float(((const u16*)m.head)[at]);
+        return w;
+    }
+    nibbles(load16(m.codes + at * 16), w.code);
+    if (F == Q5_K) {
+        u32 high = ((const u32*)m.high)[at];
+#pragma unroll
+        for (int j = 0; j < 8; j++) w.code[j] |= (int)((high >> j & 0x01010101u) << 4);
+    }
+    if (F == Q6_K) {
+        uint2 high = ((const uint2*)m.high)[at];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            w.code[j] |= (int)((high.x >> 2 * j & 0x03030303u) << 4);
+            w.code[4 + j] |= (int)((high.y >> 2 * j & 0x03030303u) << 4);
+        }
+        u32 scale = ((const u16*)m.scale)[at];
+        float d = half_to_float(((const u16*)m.head)[row * (groups >> 3) + (g >> 3)]);
+        w.s[0] = d * (float)(int)(i8)(scale & 0xffu);
+        w.s[1] = d * (float)(int)(i8)(scale >> 8);
+    } else {
+        scale_and_bias(load16(m.head + (row * (groups >> 3) + (g >> 3)) * 16), g & 7, w.s[0], w.b);
+    }
+    return w;
+}
+
+// acc + 32 weights times 32 activations: exact integers per scale, then one fma each.
+template <int F> INLINE float meet(const Group& w, const Acts& x, u64 row, u32 g, float acc) {
+    u64 at = row * (x.k >> 5) + g;
+    uint4 scale = x.scale[at];
+    int q[8], high[2] = {0, 0}, low[2] = {0, 0};
+    load_codes(x.high + at * 32, q);
+#pragma unroll
+    for (int j = 0; j < 8; j++) high[j >> 2] = __dp4a(w.code[j], q[j], high[j >> 2]);
+    load_codes(x.low + at * 32, q);
+#pragma unroll
+    for (int j = 0; j < 8; j++) low[j >> 2] = __dp4a(w.code[j], q[j], low[j >> 2]);
+    int first = 128 * high[0] + low[0], second = 128 * high[1] + low[1];
+    int sums[2] = {(int)scale.y, (int)scale.z};
+    float d = as_float(scale.x);
+    if (F == Q6_K) {
+        acc = fmaf((float)(first - 32 * sums[0]), w.s[0] * d, acc);
+        return fmaf((float)(second - 32 * sums[1]), w.s[1] * d, acc);
+    }
+    acc = fmaf((float)(first + second), w.s[0] * d, acc);
+    if (F == Q4_K || F == Q5_K) acc = fmaf(w.b, d * (float)(sums[0] + sums[1]), acc);
+    return acc;
+}
+
+template <int F> INLINE void load_floats(const Matrix& m, u64 at, float (&w)[8]) {
+    if (F == F32) {
+        uint4 a = load16(m.codes + at * 4), b = load16(m.codes + at * 4 + 16);
+        u32 bits[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+#pragma unroll
+        for (int i = 0; i < 8; i++) w[i] = as_float(bits[i]);
+        return;
+    }
+    uint4 v = load16(m.codes + at * 2);
+    u32 word[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        u32 low = word[i] & 0xffffu, high = word[i] >> 16;
+        w[2 * i] = F == F16 ? half_to_float((u16)low) : as_float(low << 16);
+        w[2 * i + 1] = F == F16 ? half_to_float((u16)high) : as_float(high << 16);
+    }
+}
+
+// Which rows of activations a launch's columns are, and how many of them there are.
+template <int COLS> struct Columns {
+    u32 row[COLS];
+    int count;
+};
+
+template <int F, int LANES, int COLS>
+INLINE void dot_codes(const Matrix& m, u64 row, const Acts& x, const Columns<COLS>& c,
+                      float (&acc)[COLS]) {
+    u32 groups = m.k >> 5;
+#pragma unroll (COLS == 1 ? 4 : 1)
+    for (u32 g = lane_id() % LANES; g < groups; g += LANES) {
+        Group w = load_group<F>(m, row, g);
+#pragma unroll
+        for (int i = 0; i < COLS; i++) {
+            if (i < c.count) acc[i] = meet<F>(w, x, c.row[i], g, acc[i]);
+        }
+    }
+}
+
+template <int F, int LANES, int COLS>
+INLINE void dot_floats(const Matrix& m, u64 row, const Acts& x, const Columns<COLS>& c,
+                       float (&acc)[COLS]) {
+#pragma unroll (COLS == 1 ? 4 : 1)
+    for (u32 at = lane_id() % LANES * 8; at < m.k; at += LANES * 8) {
+        float w[8];
+        load_floats<F>(m, row * m.k + at, w);
+#pragma unroll
+        for (int i = 0; i < COLS; i++) {
+            if (i >= c.count) continue;
+            const float* from = x.f + (u64)c.row[i] * x.k + at;
+            uint4 a = load16(from), b = load16(from + 4);
+            u32 bits[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+#pragma unroll
+            for (int j = 0; j < 8; j++) acc[i] = fmaf(w[j], as_float(bits[j]), acc[i]);
+        }
+    }
+}
+
+// One row of a matrix times some rows of activations, by LANES neighbouring lanes: each takes
+// every LANES-th group, then the lanes fold.
+template <int LANES, int COLS>
+INLINE void multiply(const Matrix& m, u64 row, const Acts& x, const Columns<COLS>& c,
+                     float (&acc)[COLS]) {
+#pragma unroll
+    for (int i = 0; i < COLS; i++) acc[i] = 0.0f;
+    switch (m.format) {
+    case F32: dot_floats<F32, LANES>(m, row, x, c, acc); break;
+    case F16: dot_floats<F16, LANES>(m, row, x, c, acc); break;
+    case BF16: dot_floats<BF16, LANES>(m, row, x, c, acc); break;
+    case Q8_0: dot_codes<Q8_0, LANES>(m, row, x, c, acc); break;
+    case Q4_K: dot_codes<Q4_K, LANES>(m, row, x, c, acc); break;
+    case Q5_K: dot_codes<Q5_K, LANES>(m, row, x, c, acc); break;
+    case Q6_K: dot_codes<Q6_K, LANES>(m, row, x, c, acc); break;
+    }
+#pragma unroll
+    for (int i = 0; i < COLS; i++) {
+        if (i < c.count) acc[i] = fold<LANES>(acc[i]);
+    }
+}
+
+// ---- routes
+
+// Routed (row, place) pairs in tiles of one expert each, and at most TILE pairs.
+#define TILE 8
+struct Visits {
+    u32* order;  // [pairs] pair by expert, then by row
+    u32* expert; // [tiles]
+    u32* first;  // [tiles] in order
+    u32* count;  // [tiles]; 0 beyond the last
+};

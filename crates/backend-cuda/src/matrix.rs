@@ -1,0 +1,63 @@
+//! Matrices on a device: planes of weights, or the file's own rows for an embedding.
+
+use qwire_model::{LoadError, Role, Weights};
+
+use crate::device::{Address, Args, Device};
+use crate::planes::{Layout, PLANES};
+
+/// Planes begin at multiples of this.
+const ALIGN: usize = 256;
+
+/// One matrix, or one per expert.
+pub struct Matrix {
+    pub(crate) rows: usize,
+    pub(crate) k: usize,
+    format: usize,
+    planes: [Address; PLANES],
+    /// The file's rows, of an embedding: they are looked up on the host and take no memory of the
+    /// device.
+    pub(crate) table: Option<Weights>,
+}
+
+impl Matrix {
+    /// Packs a tensor and sends it.
+    pub(crate) fn load<D: Device>(
+        weights: Weights,
+        role: Role,
+        device: &mut D,
+    ) -> Result<Self, LoadError> {
+        let mut layout = Layout::of(&weights)?;
+        let (rows, k) = (weights.rows, weights.k);
+        let (mut planes, format) = ([Address::NONE; PLANES], layout.number());
+        if role == Role::Embedding {
+            return Ok(Self { rows, k, format, planes, table: Some(weights) });
+        }
+        if role == Role::Router && weights.format.quantised {
+            layout = Layout::floats();
+        }
+        let row_bytes = layout.row_bytes(k);
+        let sizes = row_bytes.map(|bytes| (weights.count * rows * bytes).next_multiple_of(ALIGN));
+        let mut end = device
+            .allocate(sizes.iter().sum())
+            .map_err(|error| LoadError(format!("tensor `{}`: {error}", weights.name())))?;
+        for (plane, size) in planes.iter_mut().zip(sizes) {
+            *plane = end;
+            end = end.plus(size);
+        }
+        layout.pack(&weights, |first, packed| {
+            for ((plane, bytes), packed) in planes.iter().zip(row_bytes).zip(packed) {
+                if !packed.is_empty() {
+                    device.upload(plane.plus(first * bytes), packed);
+                }
+            }
+        });
+        Ok(Self { rows, k, format: layout.number(), planes, table: None })
+    }
+
+    /// `Matrix` of `prelude.cu`.
+    pub(crate) fn put(&self, args: Args) -> Args {
+        assert!(self.table.is_none(), "an embedding is not multiplied");
+        let args = self.planes.iter().fold(args, |args, plane| args.address(*plane));
+        args.count(self.format).count(self.rows).count(self.k).skip(4)
+    }
+}

@@ -1,0 +1,484 @@
+//! The six phases on a device: each is a launch or two, queued until somebody asks for an outcome.
+
+use std::ops::Range;
+use std::sync::{MutexGuard, PoisonError};
+
+use qwire_model::backend::LOGIT_ROWS;
+use qwire_model::batch::PAGE;
+use qwire_model::{
+    Backend, Batch, KvType, Layer, Limits, LoadError, PageForm, PageId, Phase, Poison, Role, Shape,
+    Tap, Weights,
+};
+
+use crate::device::{Address, Args, Device, Stream};
+use crate::kernel::{self, COLUMNS, DOWN_ROWS, EXPAND_ROWS, EXPERTS, WARPS};
+use crate::matrix::Matrix;
+use crate::workspace::{Acts, SPREAD, Workspace, deepest, tiles};
+use crate::{Gpu, Reserved};
+
+/// Channels of a head that kernels have room for.
+const MAX_HEAD_DIM: usize = 256;
+/// Experts of a row, each chosen by a lane.
+const MAX_USED: usize = 32;
+
+/// A matrix, and where its products go.
+struct Part<'a> {
+    matrix: &'a Matrix,
+    bias: Address,
+    out: Address, // [columns, stride]
+    stride: usize,
+    add: bool,
+}
+
+/// A stream and what was reserved on its device.
+struct Desk<'a, D> {
+    stream: &'a mut Stream<D>,
+    at: &'a Reserved,
+}
+
+impl<D: Device> Desk<'_, D> {
+    fn shape(&self) -> &Shape {
+        &self.at.shape
+    }
+
+    fn space(&self) -> &Workspace {
+        &self.at.space
+    }
+
+    fn width(&self) -> usize {
+        self.shape().q_dim() + 2 * self.shape().kv_dim()
+    }
+
+    /// Pages of one layer begin here.
+    fn cache(&self, layer: usize) -> Address {
+        self.at.cache.plus(layer * self.at.pages * self.page_bytes())
+    }
+
+    /// Bytes of a page of one layer.
+    fn page_bytes(&self) -> usize {
+        self.shape().page_bytes(KvType::F16) / self.shape().layers
+    }
+
+    /// y = norm(x) w, for so many rows; `pick` names them where they are not the first.
+    fn norm(&mut self, weight: Address, y: Acts, rows: usize, pick: Address, code: usize) {
+        let space = self.space();
+        let args = Args::default().address(space.x).address(weight).address(pick);
+        let args = y.put(args.address(space.faults)).number(self.shape().eps).count(code);
+        self.stream.launch(&kernel::NORM, [rows, 1, 1], args);
+    }
+
+    /// Codes of rows whose floats are there.
+    fn quantise(&mut self, x: Acts, rows: usize) {
+        let blocks = (x.k / 32).div_ceil(WARPS);
+        self.stream.launch(&kernel::QUANTISE, [blocks, rows, 1], x.put(Args::default()));
+    }
+
+    /// Up to three matrices times some columns.
+    fn matmul(&mut self, parts: &[Part<'_>], x: Acts, columns: usize) {
+        let (mut args, mut blocks) = (Args::default(), 0);
+        for part in parts {
+            args = part.matrix.put(args).address(part.bias).address(part.out);
+            args = args.count(part.stride).count(part.add.into()).count(blocks).skip(4);
+            blocks += part.matrix.rows.div_ceil(WARPS);
+        }
+        let args = x.put(args.skip((3 - parts.len()) * 80)).count(parts.len()).count(columns);
+        let kernel = if columns == 1 { &kernel::MATMUL_1 } else { &kernel::MATMUL_8 };
+        self.stream.launch(kernel, [blocks, columns.div_ceil(COLUMNS), 1], args);
+    }
+
+    /// Heads of queries and keys are normed and turned, keys and values stored.
+    fn rotate(&mut self, layer: &Layer<Gpu<D>>) {
+        let (space, shape) = (self.space(), self.shape());
+        let none = (Address::NONE, Address::NONE);
+        let (q_norm, k_norm) = layer.head_norms.as_ref().map_or(none, |(q, k)| (*q, *k));
+        let args = Args::default().address(space.qkv).address(q_norm).address(k_norm);
+        let args = args.address(space.turn).address(space.slot).address(space.q);
+        let args = args.address(self.cache(layer.index)).count(shape.heads).count(shape.kv_heads);
+        let args = args.count(shape.head_dim).count(shape.rotation.dims / 2).number(shape.eps);
+        let args = args.number(1.0 / (shape.head_dim as f32).sqrt());
+        let blocks = (shape.heads + 2 * shape.kv_heads).div_ceil(WARPS);
+        self.stream.launch(&kernel::ROTATE, [blocks, self.at.rows, 1], args);
+    }
+
+    /// a = softmax(q K) V. The splits of a few rows are spread over blocks, so that one row alone
+    /// keeps the device busy; many rows do that by themselves.
+    fn attend(&mut self, layer: usize) {
+        let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
+        let spread = rows <= SPREAD;
+        let lanes = (shape.head_dim / 8).next_power_of_two();
+        let (a, splits) = (space.a, space.splits);
+        let args = Args::default().address(space.q).address(self.cache(layer));
+        let args = args.address(space.table).address(space.first).address(space.position);
+        let args = args.address(a.floats).address(space.top).address(space.weight);
+        let args = args.address(space.part).count(shape.heads).count(shape.kv_heads);
+        let args = args.count(shape.head_dim).count(lanes).count(splits).count(spread.into());
+        let packs = (shape.heads / shape.kv_heads).div_ceil(WARPS);
+        // A power of two, so that a growing sequence changes the grid rarely.
+        let depth = if spread { self.at.deepest.next_power_of_two() } else { 1 };
+        let grid = [rows, shape.kv_heads * packs, depth];
+        let args = if spread {
+            let gather = Args::default().address(space.position).address(space.top);
+            let gather = a.put(gather.address(space.weight).address(space.part));
+            let gather = gather.count(shape.head_dim).count(splits);
+            self.stream.launch(&kernel::ATTEND, grid, args);
+            gather
+        } else {
+            self.stream.launch(&kernel::ATTEND, grid, args);
+            return self.quantise(a, rows);
+        };
+        self.stream.launch(&kernel::GATHER, [(a.k / 32).div_ceil(WARPS), rows, 1], args);
+    }
+
+    /// Experts and their visits, by mode as `route.cu` has it.
+    fn route(&mut self, layer: usize, mode: usize) {
+        let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
+        let args = Args::default().address(space.router).address(space.ids);
+        let args = space.visits.put(args.address(space.weights).address(space.faults));
+        let args = args.number(shape.routing.scale).count(rows).count(shape.experts);
+        let args = args.count(shape.routing.used).count(shape.routing.normalised.into());
+        let args = args.count(tiles(shape, rows)).count(Poison::code(layer, Phase::Route) as usize);
+        self.stream.launch(&kernel::ROUTE, [1, 1, 1], args.count(mode));
+    }
+
+    /// m = silu(gate h) * up h
+    fn expand(&mut self, layer: &Layer<Gpu<D>>) {
+        let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
+        let args = layer.up.put(layer.gate.put(Args::default()));
+        let args = space.visits.put(space.m.put(space.h.put(args)));
+        let args = args.count(shape.routing.used).skip(4);
+        let kernel = if rows == 1 { &kernel::EXPAND_1 } else { &kernel::EXPAND_8 };
+        self.stream.launch(kernel, [shape.ffn / EXPAND_ROWS, tiles(shape, rows), 1], args);
+    }
+
+    /// x += sum p down m
+    fn reduce(&mut self, layer: &Layer<Gpu<D>>) {
+        let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
+        let args = space.m.put(layer.down.put(Args::default())).address(space.y);
+        let kernel = if rows == 1 { &kernel::DOWN_1 } else { &kernel::DOWN_8 };
+        let grid = [shape.hidden / DOWN_ROWS, tiles(shape, rows), 1];
+        let blend = Args::default().address(space.y).address(space.weights).address(space.x);
+        let blend = blend.count(shape.routing.used).count(shape.hidden);
+        let blocks = [shape.hidden.div_ceil(256), rows, 1];
+        let args = space.visits.put(args);
+        self.stream.launch(kernel, grid, args);
+        self.stream.launch(&kernel::BLEND, blocks, blend);
+    }
+
+    /// What kernels are told of a batch's rows.
+    fn place(&mut self, batch: &Batch) {
+        let Reserved { space, shape, .. } = self.at;
+        let rope = shape.rotation.rope();
+        let mut turns = vec![0.0; batch.rows() * shape.rotation.dims];
+        for (position, turn) in batch.positions().zip(turns.chunks_exact_mut(2 * rope.pairs())) {
+            let (cos, sin) = turn.split_at_mut(rope.pairs());
+            rope.fill(position, cos, sin);
+        }
+        let (mut first, mut table) = (Vec::with_capacity(batch.rows()), Vec::new());
+        for span in &batch.spans {
+            first.extend(std::iter::repeat_n(table.len() as u32, span.len));
+            table.extend(span.pages.iter().map(|page| page.0));
+        }
+        self.stream.upload(space.position, batch.positions().map(|at| at as u32));
+        self.stream.upload(space.slot, batch.slots().map(|slot| slot as u32));
+        self.stream.upload(space.first, first.into_iter());
+        self.stream.upload(space.table, table.into_iter());
+        self.stream.upload(space.pick, batch.outputs.iter().map(|row| *row as u32));
+        self.stream.upload(space.faults, std::iter::repeat_n(Poison::NO_CODE, batch.rows()));
+        self.stream.upload_floats(space.turn, &turns);
+    }
+
+    /// Columns of queries, keys or values in a row of all three.
+    fn columns(&self, tap: Tap) -> Range<usize> {
+        let (q, kv) = (self.shape().q_dim(), self.shape().kv_dim());
+        match tap {
+            Tap::Q => 0..q,
+            Tap::K => q..q + kv,
+            _ => q + kv..q + 2 * kv,
+        }
+    }
+
+    fn read(&mut self, tap: Tap) -> Vec<f32> {
+        let Reserved { space, shape, rows, .. } = self.at;
+        let used = shape.routing.used;
+        match tap {
+            Tap::X => self.stream.download_floats(space.x, rows * shape.hidden),
+            Tap::H => self.stream.download_floats(space.h.floats, rows * shape.hidden),
+            Tap::A => self.stream.download_floats(space.a.floats, rows * shape.q_dim()),
+            Tap::M => self.stream.download_floats(space.m.floats, rows * used * shape.ffn),
+            Tap::Q | Tap::K | Tap::V => {
+                let (columns, width) = (self.columns(tap), self.width());
+                let all = self.stream.download_floats(space.qkv, rows * width);
+                all.chunks_exact(width).flat_map(|row| &row[columns.clone()]).copied().collect()
+            }
+            Tap::Route => {
+                let ids: Vec<u32> = self.stream.download(space.ids, rows * used).collect();
+                let weights = self.stream.download_floats(space.weights, rows * used);
+                let mut dense = vec![0.0; rows * shape.experts];
+                for (pair, (id, weight)) in ids.iter().zip(weights).enumerate() {
+                    dense[pair / used * shape.experts + *id as usize] = weight;
+                }
+                dense
+            }
+        }
+    }
+
+    fn write(&mut self, tap: Tap, values: &[f32]) {
+        let Reserved { space, shape, rows, .. } = self.at;
+        let used = shape.routing.used;
+        let acts = match tap {
+            Tap::X => return self.stream.upload_floats(space.x, values),
+            Tap::H => space.h,
+            Tap::A => space.a,
+            Tap::M => space.m,
+            Tap::Q | Tap::K | Tap::V => {
+                let (columns, width) = (self.columns(tap), self.width());
+                let mut all = self.stream.download_floats(space.qkv, rows * width);
+                let from = values.chunks_exact(columns.len());
+                for (row, values) in all.chunks_exact_mut(width).zip(from) {
+                    row[columns.clone()].copy_from_slice(values);
+                }
+                return self.stream.upload_floats(space.qkv, &all);
+            }
+            Tap::Route => {
+                let mut routes = vec![(0, 0); rows * used];
+                let from = values.chunks_exact(shape.experts);
+                for (routes, dense) in routes.chunks_exact_mut(used).zip(from) {
+                    let chosen = dense.iter().enumerate().filter(|(_, weight)| **weight != 0.0);
+                    for (route, (id, weight)) in routes.iter_mut().zip(chosen) {
+                        *route = (id as u32, weight.to_bits());
+                    }
+                }
+                self.stream.upload(space.ids, routes.iter().map(|route| route.0));
+                self.stream.upload(space.weights, routes.iter().map(|route| route.1));
+                return self.route(0, 2);
+            }
+        };
+        self.stream.upload_floats(acts.floats, values);
+        self.quantise(acts, values.len() / acts.k);
+    }
+}
+
+impl<D: Device> Gpu<D> {
+    fn desk(&mut self) -> Desk<'_, D> {
+        let stream = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+        Desk { stream, at: self.reserved.as_ref().expect("reserved") }
+    }
+
+    fn shared(&self) -> (MutexGuard<'_, Stream<D>>, &Reserved) {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        (stream, self.reserved.as_ref().expect("reserved"))
+    }
+
+    fn device(&mut self) -> &mut D {
+        &mut self.stream.get_mut().unwrap_or_else(PoisonError::into_inner).device
+    }
+}
+
+/// What kernels have no room for, in words.
+fn refusal(shape: &Shape, limits: Limits) -> Option<String> {
+    let (d, used) = (shape.head_dim, shape.routing.used);
+    let problem = if limits.kv != KvType::F16 {
+        format!("a cache of {} cannot be kept on a CUDA device; accepted: f16", limits.kv.name())
+    } else if !d.is_multiple_of(8) || d > MAX_HEAD_DIM {
+        format!("heads of {d} channels cannot run on a CUDA device; accepted: 8, 16, .. 256")
+    } else if shape.experts > EXPERTS || used > MAX_USED {
+        let found = format!("{used} of {} experts a row", shape.experts);
+        format!("{found} cannot run on a CUDA device; accepted: up to {MAX_USED} of {EXPERTS}")
+    } else {
+        return None;
+    };
+    Some(problem)
+}
+
+impl<D: Device> Backend for Gpu<D> {
+    type Matrix = Matrix;
+    type Vector = Address;
+
+    fn matrix(&mut self, weights: Weights, role: Role) -> Result<Matrix, LoadError> {
+        if role == Role::Head {
+            self.vocab = weights.rows;
+        }
+        Matrix::load(weights, role, self.device())
+    }
+
+    fn vector(&mut self, values: Vec<f32>) -> Result<Address, LoadError> {
+        let stream = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let at = stream.device.allocate(values.len() * 4)?;
+        stream.upload_floats(at, &values);
+        Ok(at)
+    }
+
+    fn reserve(&mut self, shape: &Shape, limits: Limits) -> Result<(), LoadError> {
+        if let Some(problem) = refusal(shape, limits) {
+            return Err(LoadError(problem));
+        }
+        let positions = (limits.pages * PAGE).min(shape.context.next_multiple_of(PAGE));
+        let logits = limits.outputs.min(LOGIT_ROWS) * self.vocab;
+        let lay = |start| Workspace::at(start, shape, limits, positions, logits);
+        let (bytes, space) = (shape.page_bytes(KvType::F16) * limits.pages, lay(Address::NONE).len);
+        let problem = |what: &str, error: &LoadError| LoadError(format!("{what}: {error}"));
+        let device = self.device();
+        let cache = device.allocate(bytes);
+        let cache = cache.map_err(|error| problem("keys and values", &error))?;
+        let start = device.allocate(space);
+        let start = start.map_err(|error| problem("the memory of a step", &error))?;
+        let (space, pages) = (lay(start), limits.pages);
+        let reserved =
+            Reserved { shape: shape.clone(), space, cache, pages, rows: 0, outputs: 0, deepest: 1 };
+        self.reserved = Some(reserved);
+        Ok(())
+    }
+
+    fn begin(&mut self, batch: &Batch) {
+        self.desk().stream.flush();
+        let reserved = self.reserved.as_mut().expect("reserved");
+        reserved.rows = batch.rows();
+        reserved.outputs = batch.outputs.len();
+        reserved.deepest = deepest(batch);
+        self.desk().place(batch);
+    }
+
+    fn embed(&mut self, table: &Matrix, batch: &Batch) {
+        let weights = table.table.as_ref().expect("an embedding");
+        let mut x = vec![0.0; batch.rows() * table.k];
+        for (x, token) in x.chunks_exact_mut(table.k).zip(&batch.tokens) {
+            weights.row(token.0 as usize, x);
+        }
+        let desk = self.desk();
+        desk.stream.upload_floats(desk.at.space.x, &x);
+    }
+
+    fn qkv(&mut self, layer: &Layer<Self>) {
+        let mut desk = self.desk();
+        let (rows, h, out) = (desk.at.rows, desk.space().h, desk.space().qkv);
+        let code = Poison::code(layer.index, Phase::Qkv) as usize;
+        desk.norm(layer.attn_norm, h, rows, Address::NONE, code);
+        let stride = desk.width();
+        let sides = [(&layer.attn_q, Tap::Q), (&layer.attn_k, Tap::K), (&layer.attn_v, Tap::V)];
+        let parts = sides.map(|(side, tap)| Part {
+            matrix: &side.matrix,
+            bias: side.bias.unwrap_or_default(),
+            out: out.plus(desk.columns(tap).start * 4),
+            stride,
+            add: false,
+        });
+        desk.matmul(&parts, h, rows);
+    }
+
+    fn attend(&mut self, layer: &Layer<Self>, _: &Batch) {
+        let mut desk = self.desk();
+        desk.rotate(layer);
+        desk.attend(layer.index);
+    }
+
+    fn project(&mut self, layer: &Layer<Self>) {
+        let mut desk = self.desk();
+        let (matrix, a, rows) = (&layer.attn_output, desk.space().a, desk.at.rows);
+        let (out, stride) = (desk.space().x, desk.shape().hidden);
+        let part = Part { matrix, bias: Address::NONE, out, stride, add: true };
+        desk.matmul(&[part], a, rows);
+    }
+
+    fn route(&mut self, layer: &Layer<Self>) {
+        let mut desk = self.desk();
+        let (h, rows, out) = (desk.space().h, desk.at.rows, desk.space().router);
+        let code = Poison::code(layer.index, Phase::Route) as usize;
+        desk.norm(layer.ffn_norm, h, rows, Address::NONE, code);
+        if let Some(matrix) = &layer.router {
+            let stride = desk.shape().experts;
+            let part = Part { matrix, bias: Address::NONE, out, stride, add: false };
+            desk.matmul(&[part], h, rows);
+        }
+        desk.route(layer.index, layer.router.is_none().into());
+    }
+
+    fn expand(&mut self, layer: &Layer<Self>) {
+        self.desk().expand(layer);
+    }
+
+    fn reduce(&mut self, layer: &Layer<Self>) {
+        self.desk().reduce(layer);
+    }
+
+    fn close(&mut self, norm: &Address, _: &Batch) {
+        let mut desk = self.desk();
+        let code = Poison::code(desk.shape().layers, Phase::Norm) as usize;
+        let (last, pick, outputs) = (desk.space().last, desk.space().pick, desk.at.outputs);
+        if outputs > 0 {
+            desk.norm(*norm, last, outputs, pick, code);
+        }
+    }
+
+    fn finish(&mut self) -> Vec<Poison> {
+        let desk = self.desk();
+        let codes = desk.stream.download(desk.at.space.faults, desk.at.rows);
+        codes.enumerate().filter_map(|(row, code)| Poison::of_code(row, code)).collect()
+    }
+
+    fn logits(&mut self, head: &Matrix, outputs: Range<usize>) -> &[f32] {
+        assert!(outputs.len() <= LOGIT_ROWS);
+        let mut desk = self.desk();
+        let (last, out) = (desk.space().last.starting_at(outputs.start), desk.space().logits);
+        let part = Part { matrix: head, bias: Address::NONE, out, stride: head.rows, add: false };
+        desk.matmul(&[part], last, outputs.len());
+        self.logits = self.desk().stream.download_floats(out, outputs.len() * head.rows);
+        &self.logits
+    }
+
+    fn hidden(&self, outputs: Range<usize>) -> Vec<f32> {
+        let (mut stream, at) = self.shared();
+        let hidden = at.shape.hidden;
+        let from = at.space.last.floats.plus(outputs.start * hidden * 4);
+        stream.download_floats(from, outputs.len() * hidden)
+    }
+
+    fn copy_page(&mut self, from: PageId, to: PageId) {
+        let desk = self.desk();
+        let bytes = desk.page_bytes();
+        desk.stream.flush();
+        for layer in 0..desk.shape().layers {
+            let [from, to] = [from, to].map(|page| desk.cache(layer).plus(page.0 as usize * bytes));
+            desk.stream.device.copy(from, to, bytes);
+        }
+    }
+
+    fn page_form(&self) -> PageForm {
+        let shape = &self.reserved.as_ref().expect("reserved").shape;
+        let layout = "layer, head: keys [d / 8, slot, 8], values [slot, d]";
+        PageForm { bytes: shape.page_bytes(KvType::F16), layout, numbers: "cuda" }
+    }
+
+    fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {
+        let desk = self.desk();
+        let len = desk.page_bytes();
+        desk.stream.flush();
+        for (layer, bytes) in bytes.chunks_exact_mut(len).enumerate() {
+            let from = desk.cache(layer).plus(page.0 as usize * len);
+            desk.stream.device.download(from, bytes);
+        }
+    }
+
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) {
+        let desk = self.desk();
+        let len = desk.page_bytes();
+        desk.stream.flush();
+        for (layer, bytes) in bytes.chunks_exact(len).enumerate() {
+            let to = desk.cache(layer).plus(page.0 as usize * len);
+            desk.stream.device.upload(to, bytes);
+        }
+    }
+
+    fn exchange(&mut self) {
+        let space = &mut self.reserved.as_mut().expect("reserved").space;
+        std::mem::swap(&mut space.x, &mut space.aside);
+    }
+
+    fn read(&self, tap: Tap) -> Vec<f32> {
+        let (mut stream, at) = self.shared();
+        Desk { stream: &mut stream, at }.read(tap)
+    }
+
+    fn write(&mut self, tap: Tap, values: &[f32]) {
+        self.desk().write(tap, values);
+    }
+}

@@ -1,0 +1,165 @@
+//! Everything a step reads and writes on the device, reserved once for the largest step.
+
+use qwire_model::{Batch, Limits, Shape};
+
+use crate::device::{Address, Args};
+use crate::kernel::{COLUMNS, SPLIT};
+
+/// Rows of activations as kernels read them: floats, and codes of two bytes with their scales.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acts {
+    pub(crate) floats: Address, // [rows, k]
+    high: Address,              // [rows, k]
+    low: Address,               // [rows, k]
+    scales: Address,            // [rows, k / 32] of 16 bytes
+    pub(crate) k: usize,
+}
+
+impl Acts {
+    /// `Acts` of `prelude.cu`.
+    pub(crate) fn put(&self, args: Args) -> Args {
+        let args = args.address(self.floats).address(self.high);
+        args.address(self.low).address(self.scales).count(self.k).skip(4)
+    }
+
+    /// The same from a row on.
+    pub(crate) fn starting_at(&self, row: usize) -> Self {
+        Self {
+            floats: self.floats.plus(row * self.k * 4),
+            high: self.high.plus(row * self.k),
+            low: self.low.plus(row * self.k),
+            scales: self.scales.plus(row * self.k / 2),
+            ..*self
+        }
+    }
+}
+
+/// Visits to experts, in tiles.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visits {
+    order: Address,  // [pairs]
+    expert: Address, // [tiles]
+    first: Address,  // [tiles]
+    count: Address,  // [tiles]
+}
+
+impl Visits {
+    /// `Visits` of `prelude.cu`.
+    pub(crate) fn put(&self, args: Args) -> Args {
+        args.address(self.order).address(self.expert).address(self.first).address(self.count)
+    }
+}
+
+/// The buffers between phases, and what a step is told of its rows.
+pub(crate) struct Workspace {
+    pub(crate) x: Address,        // [rows, hidden]
+    pub(crate) aside: Address,    // another, of a parked batch
+    pub(crate) h: Acts,           // norm(x), [rows, hidden]
+    pub(crate) qkv: Address,      // [rows, q_dim + 2 kv_dim]
+    pub(crate) q: Address,        // normed, turned and scaled, [rows, q_dim]
+    pub(crate) a: Acts,           // [rows, q_dim]
+    pub(crate) router: Address,   // [rows, experts]
+    pub(crate) ids: Address,      // [rows, used]
+    pub(crate) weights: Address,  // [rows, used]
+    pub(crate) visits: Visits,    //
+    pub(crate) m: Acts,           // [rows * used, ffn]
+    pub(crate) y: Address,        // [rows * used, hidden]
+    pub(crate) last: Acts,        // [outputs, hidden]
+    pub(crate) logits: Address,   // [LOGIT_ROWS, vocab]
+    pub(crate) top: Address,      // [spread, heads, splits]
+    pub(crate) weight: Address,   // the same
+    pub(crate) part: Address,     // [spread, heads, splits, d]
+    pub(crate) faults: Address,   // [rows]
+    pub(crate) position: Address, // [rows]
+    pub(crate) slot: Address,     // [rows]
+    pub(crate) first: Address,    // [rows] the row's pages in `table`
+    pub(crate) pick: Address,     // [outputs] rows
+    pub(crate) turn: Address,     // [rows, 2, pairs] cosines, sines
+    pub(crate) table: Address,    // pages of all spans
+    /// Splits that a sequence can have.
+    pub(crate) splits: usize,
+    /// Bytes of it all.
+    pub(crate) len: usize,
+}
+
+/// Rows whose splits of attention are spread over blocks, at most.
+pub(crate) const SPREAD: usize = COLUMNS;
+
+/// Tiles of visits that a step of so many rows can need.
+pub(crate) fn tiles(shape: &Shape, rows: usize) -> usize {
+    let pairs = rows * shape.routing.used;
+    pairs.div_ceil(COLUMNS) + shape.experts.min(pairs)
+}
+
+impl Workspace {
+    /// Lays everything out from an address on.
+    pub(crate) fn at(
+        start: Address,
+        shape: &Shape,
+        limits: Limits,
+        positions: usize,
+        logits: usize,
+    ) -> Self {
+        let (rows, pairs) = (limits.rows, limits.rows * shape.routing.used);
+        let (hidden, q_dim, kv_dim) = (shape.hidden, shape.q_dim(), shape.kv_dim());
+        let splits = positions.div_ceil(SPLIT).next_power_of_two();
+        let spread = rows.min(SPREAD) * shape.heads * splits;
+        let tiles = tiles(shape, rows);
+        let mut end = start;
+        let mut take = |count: usize| {
+            let at = end;
+            end = end.plus((count * 4).next_multiple_of(256));
+            at
+        };
+        let mut acts = |rows: usize, k: usize| Acts {
+            floats: take(rows * k),
+            high: take(rows * k / 4),
+            low: take(rows * k / 4),
+            scales: take(rows * k / 8),
+            k,
+        };
+        let h = acts(rows, hidden);
+        let (a, m) = (acts(rows, q_dim), acts(pairs, shape.ffn));
+        let last = acts(limits.outputs, hidden);
+        let visits = Visits {
+            order: take(pairs),
+            expert: take(tiles),
+            first: take(tiles),
+            count: take(tiles),
+        };
+        let workspace = Self {
+            x: take(rows * hidden),
+            aside: take(rows * hidden),
+            h,
+            qkv: take(rows * (q_dim + 2 * kv_dim)),
+            q: take(rows * q_dim),
+            a,
+            router: take(rows * shape.experts),
+            ids: take(pairs),
+            weights: take(pairs),
+            visits,
+            m,
+            y: take(pairs * hidden),
+            last,
+            logits: take(logits),
+            top: take(spread),
+            weight: take(spread),
+            part: take(spread * shape.head_dim),
+            faults: take(rows),
+            position: take(rows),
+            slot: take(rows),
+            first: take(rows),
+            pick: take(limits.outputs),
+            turn: take(rows * shape.rotation.dims),
+            table: take(rows * limits.pages),
+            splits,
+            len: 0,
+        };
+        Self { len: (end.0 - start.0) as usize, ..workspace }
+    }
+}
+
+/// Most splits that any row of a batch sees.
+pub(crate) fn deepest(batch: &Batch) -> usize {
+    batch.spans.iter().map(|span| (span.start + span.len).div_ceil(SPLIT)).max().unwrap_or(1)
+}

@@ -1,0 +1,167 @@
+//! Whole models over the shim: near the reference, and the same bits in any order of threads,
+//! chunk, batch and run.
+
+use std::sync::Arc;
+
+use qwire_backend_cuda::Gpu;
+use qwire_gguf::{Dtype, File};
+use qwire_model::reference::Reference;
+use qwire_model::{Backend, Batch, KvType, Limits, Loaded, PageId, Runner, Span, TokenId};
+
+use crate::loader::{Order, Shim, shim};
+use crate::models::{golden, open, rewritten};
+
+const SEQUENCES: usize = 8;
+
+fn load<B: Backend>(file: &Arc<File>, backend: B, positions: usize) -> Loaded<B> {
+    let pages = SEQUENCES * positions.div_ceil(64);
+    let limits = |_: &_| Limits { rows: 96, outputs: 96, pages, kv: KvType::F16 };
+    Loaded::load(file, backend, limits, &mut |_, _| {}).expect("the model loads")
+}
+
+fn tokens(file: &File, seed: usize, count: usize) -> Vec<TokenId> {
+    let vocab = file.tensor("token_embd.weight").expect("an embedding").dims[1];
+    let token = |i: usize| {
+        let mixed = ((i + 977 * seed) as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        TokenId(((mixed >> 33) % vocab) as u32)
+    };
+    (0..count).map(token).collect()
+}
+
+/// Pages of one sequence, out of order.
+fn pages(sequence: usize, positions: usize) -> Vec<PageId> {
+    let count = positions.div_ceil(64) as u32;
+    (0..count).rev().map(|page| PageId(sequence as u32 * count + page)).collect()
+}
+
+fn logits<R: Runner>(runner: &mut R, batch: &Batch) -> Vec<f32> {
+    assert_eq!(runner.step(batch), []);
+    let ranges = (0..batch.outputs.len()).step_by(64);
+    let ranges = ranges.map(|start| start..batch.outputs.len().min(start + 64));
+    ranges.flat_map(|range| runner.logits(range).to_vec()).collect()
+}
+
+/// Logits of every position, in chunks.
+fn prefill<R: Runner>(runner: &mut R, tokens: &[TokenId], chunk: usize, room: usize) -> Vec<f32> {
+    let mut all = Vec::new();
+    for (i, chunk_tokens) in tokens.chunks(chunk).enumerate() {
+        let batch = Batch::single(chunk_tokens, i * chunk, pages(0, room), true);
+        all.extend(logits(runner, &batch));
+    }
+    all
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+    };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn best(logits: &[f32]) -> usize {
+    (0..logits.len()).rev().max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("a vocabulary")
+}
+
+/// Near the reference: the cosine of all logits, and every row's best token.
+fn check(name: &str, file: &Arc<File>, tokens: &[TokenId]) {
+    let Some(device) = shim(Order::Forward) else { return };
+    let mut ours = load(file, Gpu::new(device), tokens.len());
+    let mut truth = load(file, Reference::default(), tokens.len());
+    let vocab = ours.vocab();
+    let ours = prefill(&mut ours, tokens, 48, tokens.len());
+    let truth = prefill(&mut truth, tokens, 48, tokens.len());
+    let cosine = cosine(&ours, &truth);
+    let rows = ours.chunks_exact(vocab).zip(truth.chunks_exact(vocab));
+    let differ = rows.filter(|(ours, truth)| best(ours) != best(truth)).count();
+    println!("{name}: cosine {cosine:.7}, {differ} of {} rows differ in top-1", tokens.len());
+    assert!(cosine >= 0.999_99, "{name}: cosine {cosine}");
+    assert_eq!(differ, 0, "{name}: rows have another best token");
+}
+
+#[test]
+fn whole_models_of_every_architecture_are_near_the_reference() {
+    for name in ["moe-q8_0", "moe-q4_k_m", "dense3-q4_k_m", "dense2-q6_k", "dense2-f32"] {
+        let file = golden(name);
+        check(name, &file, &tokens(&file, 0, 70));
+    }
+    let file = open("assets/qwire-box.gguf");
+    check("box", &file, &tokens(&file, 0, 70));
+}
+
+/// All bits of a run: so many positions in chunks, then one at a time beside other sequences.
+fn run(runner: &mut Loaded<Gpu<Shim>>, file: &File, plan: (usize, usize, usize)) -> Vec<u32> {
+    let (chunk, beside, steps) = plan;
+    let ours = tokens(file, 0, POSITIONS);
+    let mut all = prefill(runner, &ours[..POSITIONS - steps], chunk, POSITIONS);
+    for at in POSITIONS - steps..POSITIONS {
+        // Ours is in the middle; the others have the same position or are at their beginning.
+        let mut batch = Batch::default();
+        for sequence in 0..=beside {
+            let mine = sequence == beside / 2;
+            let number = if mine { 0 } else { sequence + usize::from(sequence < beside / 2) };
+            let start = if mine { at } else { at - (POSITIONS - steps) };
+            if mine {
+                batch.outputs = vec![batch.rows()];
+            }
+            batch.tokens.push(tokens(file, number, POSITIONS)[start]);
+            batch.spans.push(Span { start, len: 1, pages: pages(number, POSITIONS) });
+        }
+        all.extend(logits(runner, &batch));
+    }
+    all.iter().map(|logit| logit.to_bits()).collect()
+}
+
+/// Past one split of attention.
+const POSITIONS: usize = 262;
+
+#[test]
+fn bits_depend_on_nothing_but_the_tokens() {
+    let small = rewritten(&golden("moes-f32"), |tensor, _| {
+        let weights = tensor.dims.len() > 1 && !tensor.name.contains("gate_inp");
+        if weights { Dtype::Q8_0 } else { tensor.dtype }
+    });
+    let plans = [
+        (Order::Forward, (90, 0, 8)),
+        (Order::Reverse, (64, 1, 8)),
+        (Order::Seeded(7), (33, 7, 8)),
+        (Order::Seeded(11), (7, 3, 3)),
+    ];
+    let mut expected: Option<Vec<u32>> = None;
+    for (order, plan) in plans {
+        let Some(device) = shim(order) else { return };
+        let mut runner = load(&small, Gpu::new(device), POSITIONS);
+        for again in 0..if expected.is_none() { 3 } else { 1 } {
+            let bits = run(&mut runner, &small, plan);
+            let expected = expected.get_or_insert_with(|| bits.clone());
+            assert_eq!(bits.len(), expected.len());
+            let place = bits.iter().zip(&*expected).position(|(a, b)| a != b);
+            let vocab = runner.vocab();
+            assert_eq!(place.map(|at| at / vocab), None, "{order:?} {plan:?}, run {again}");
+        }
+    }
+}
+
+/// A few steps of other formats in three orders and batches.
+#[test]
+fn every_format_has_the_same_bits_in_any_order_and_batch() {
+    for name in ["moe-q4_k_m", "moe-q5_k_m", "dense2-q6_k"] {
+        let file = golden(name);
+        let mut expected: Option<Vec<f32>> = None;
+        for (order, beside) in Order::ALL.into_iter().zip([0, 1, 7]) {
+            let Some(device) = shim(order) else { return };
+            let mut runner = load(&file, Gpu::new(device), 64);
+            let mut all = Vec::new();
+            for at in 0..3 {
+                let mut batch = Batch { outputs: vec![beside / 2], ..Batch::default() };
+                for sequence in 0..=beside {
+                    let number = (sequence + SEQUENCES - beside / 2) % SEQUENCES;
+                    batch.tokens.push(tokens(&file, number, 3)[at]);
+                    batch.spans.push(Span { start: at, len: 1, pages: pages(number, 64) });
+                }
+                all.extend(logits(&mut runner, &batch));
+            }
+            let expected = expected.get_or_insert_with(|| all.clone());
+            assert!(all == *expected, "{name} {order:?}, {beside} beside");
+        }
+    }
+}

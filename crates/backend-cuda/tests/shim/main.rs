@@ -1,0 +1,8 @@
+//! The kernels on the CPU, wherever a C++ compiler is: each must give the same bits in any order
+//! of threads, and all together must be what the reference says.
+
+mod bits;
+mod conformance;
+mod loader;
+mod models;
+mod ops;
