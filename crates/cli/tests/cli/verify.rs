@@ -102,16 +102,23 @@ fn what_cannot_be_verified_is_refused() {
     check(1, &["/no/such.gguf"], &["/no/such.gguf"]);
 }
 
-/// The table between the marks of README.md is what the evidence says, and its contracts are all.
-#[test]
-fn the_readme_says_what_the_evidence_says() {
-    let folder = root("benchmarks/evidence/box");
+/// What a document says between its marks is what the evidence says.
+fn evidence_in(document: &str, name: &str) -> String {
+    let folder = root(&format!("benchmarks/evidence/{name}"));
     let told = qwire(&["verify", "--check", &folder, "--markdown"]);
     assert_eq!(told.code, Some(0), "{told:?}; measure again: qwire verify --full --evidence DIR");
-    let readme = fs::read_to_string(root("README.md")).expect("it is there");
-    let (_, rest) = readme.split_once("<!-- evidence -->\n").expect("its first mark");
+    let text = fs::read_to_string(root(document)).expect("it is there");
+    let first = format!("<!-- evidence of {name} -->\n");
+    let (_, rest) = text.split_once(&first).expect("its first mark");
     let (table, _) = rest.split_once("<!-- end of evidence -->").expect("its last mark");
-    assert_eq!(table.trim(), told.text().trim(), "README.md: put this table between the marks");
+    assert_eq!(table.trim(), told.text().trim(), "{document}: put this table between the marks");
+    table.to_owned()
+}
+
+#[test]
+fn documents_say_what_the_evidence_says() {
+    evidence_in("BENCHMARKS.md", "moe30");
+    let table = evidence_in("README.md", "box");
     for entry in fs::read_dir(root("contracts")).expect("the contracts") {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let Some(id) = name.strip_suffix(".toml") else { continue };

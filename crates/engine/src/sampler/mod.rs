@@ -102,18 +102,18 @@ impl Sampler {
         mask: Option<&Mask>,
     ) -> Result<u32, Poison> {
         assert_eq!(logits.len(), self.vocab, "logits of another vocabulary");
-        checked_max(logits)?;
+        let max = checked_max(logits)?;
         if self.edits() || mask.is_some() {
             self.edit(logits, history);
             if let Some(mask) = mask {
                 mask.forbid(&mut self.scores);
             }
             let scores = std::mem::take(&mut self.scores);
-            let token = self.choose(&scores, position);
+            let token = self.choose(&scores, softmax::max(&scores), position);
             self.scores = scores;
             token
         } else {
-            self.choose(logits, position)
+            self.choose(logits, max, position)
         }
     }
 
@@ -148,10 +148,11 @@ impl Sampler {
         }
     }
 
-    fn choose(&mut self, scores: &[f32], position: u64) -> Result<u32, Poison> {
+    /// One of the tokens by their scores, the best of which is `max`.
+    fn choose(&mut self, scores: &[f32], max: f32, position: u64) -> Result<u32, Poison> {
         let s = &self.sampling;
         if s.is_greedy() {
-            return best(scores);
+            return first(scores, max);
         }
         let set = &mut self.candidates;
         set.reset();
@@ -226,14 +227,16 @@ fn penalise(s: &Sampling, scores: &mut [f32], window: &[u32], tally: &mut [u32])
     }
 }
 
-/// The best score, ties to the lowest id.
-fn best(scores: &[f32]) -> Result<u32, Poison> {
-    let max = softmax::max(scores);
-    if max == f32::NEG_INFINITY {
+/// The first token with this score.
+fn first(scores: &[f32], score: f32) -> Result<u32, Poison> {
+    const STRIDE: usize = 256; // compared without a look at each
+    if score == f32::NEG_INFINITY {
         return Err(Poison::Empty);
     }
-    let index = scores.iter().position(|&score| score == max).expect("the maximum is an element");
-    Ok(index as u32)
+    let holds = |part: &[f32]| part.iter().fold(false, |any, other| any | (*other == score));
+    let part = scores.chunks(STRIDE).position(holds).expect("it is a score") * STRIDE;
+    let place = scores[part..].iter().position(|other| *other == score);
+    Ok((part + place.expect("it is in this part")) as u32)
 }
 
 /// Keeps the shortest head whose mass reaches p of the whole.

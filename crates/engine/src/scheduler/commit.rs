@@ -9,6 +9,7 @@ use std::time::Duration;
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{Poison, Runner};
 
+use super::pace::learned;
 use super::sequence::{Key, Sequence, first_fault};
 use super::{Parked, Scheduler};
 use crate::event::{Event, Fault, Finish, Sampled};
@@ -20,6 +21,7 @@ impl Scheduler {
     pub fn stepped(&mut self, faults: &[Poison], runner: &mut dyn Runner, now: Duration) {
         let seconds = now.saturating_sub(self.began).as_secs_f64();
         self.turn.step = Some(seconds);
+        self.turn.rows = self.stepping.len();
         self.counters.steps += 1;
         self.counters.computed += self.stepping.len() as u64;
         let keys = std::mem::take(&mut self.stepping);
@@ -100,7 +102,7 @@ impl Scheduler {
         let parked = self.parked.as_mut().expect("a chunk is parked");
         let cost = seconds / layers.max(1) as f64;
         parked.layers += layers;
-        parked.cost = Some(cost);
+        parked.cost = Some(learned(parked.cost, cost));
         self.pace.learn(parked.rows, cost);
         let Some(faults) = outcome else { return };
         let parked = self.parked.take().expect("a chunk is parked");
@@ -133,7 +135,7 @@ impl Scheduler {
         if !self.turn.advanced {
             let step = self.turn.step.map(|step| step + seconds);
             self.turn.step = step;
-            step.into_iter().for_each(|step| self.pace.stepped(step));
+            step.into_iter().for_each(|step| self.pace.stepped(self.turn.rows, step));
             return;
         }
         self.turn.spent += seconds;
