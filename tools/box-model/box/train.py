@@ -20,7 +20,7 @@ from .model import Model, Shape
 SEED = 1
 RATE, FLOOR, WARM_UP, HOLD = 2e-3, 0.02, 100, 0.5
 AGENTS = 0.55, 0.55  # the share of conversations that have tools, first and last
-AGAIN_RATE, AGAIN_HOLD, AGAIN_AGENTS = 1.5e-3, 0.1, (0.1, 0.5)  # of a model that is trained already
+AGAIN_RATE, AGAIN_HOLD, AGAIN_AGENTS = 1.5e-3, 0.1, (0.35, 0.55)  # of a model that is trained already
 BALANCE = 0.01
 DECAY = 0.05
 SIZE, PARTS = 1024, 2
