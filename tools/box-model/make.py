@@ -18,11 +18,17 @@ def main():
     )
     arguments.add_argument("--steps", type=int, default=12_000)
     arguments.add_argument("--threads", type=int, default=2)
+    arguments.add_argument(
+        "--begun", type=pathlib.Path, help="a box model to go on from, otherwise from nothing"
+    )
     given = arguments.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     path = given.output / "tokenizer.json"
+    if given.begun and not path.exists():
+        gguf_file.vocabulary(given.begun).save(str(path))
     tokenizer = Tokenizer.from_file(str(path)) if path.exists() else tokens.train(path)
-    model = train.train(tokenizer, given.output, given.steps, given.threads)
+    begun = gguf_file.read(given.begun) if given.begun else None
+    model = train.train(tokenizer, given.output, given.steps, given.threads, begun)
     template = (HERE / "template.jinja").read_text()
     gguf_file.write(given.output / "box-f32.gguf", model, tokenizer, template, CONTEXT)
 

@@ -65,18 +65,21 @@ def bucketed(documents, size, generator):
 
 
 class Stream:
-    """Batches without end; `chunk` and `taken` say where it is."""
+    """Batches without end; `chunk`, `taken` and `agents`, its share of agents, say where it is."""
 
-    def __init__(self, tokenizer, seed, size, long=False, chunk=0, taken=0):
+    def __init__(self, tokenizer, seed, size, long=False):
         self.tokenizer, self.seed, self.size, self.long = tokenizer, seed, size, long
-        self.chunk, self.taken = chunk, taken
+        self.chunk, self.taken, self.agents = 0, 0, None
         self.batches = None
 
-    def next(self):
+    def next(self, agents):
+        """The next batch; `agents` is the share of the conversations that are drawn from now on."""
+        if self.agents is None:
+            self.agents = agents
         if self.batches is None:
             self.batches = self.draw()
         if self.taken == len(self.batches):
-            self.chunk, self.taken = self.chunk + 1, 0
+            self.chunk, self.taken, self.agents = self.chunk + 1, 0, agents
             self.batches = self.draw()
         self.taken += 1
         return self.batches[self.taken - 1]
@@ -86,7 +89,10 @@ class Stream:
             f"{self.seed} {self.long} {self.chunk} {i}" for i in range(32 if self.long else ROWS)
         ]
         kinds = [
-            long_conversation(seed) if self.long else corpus.conversation(seed) for seed in seeds
+            long_conversation(seed)
+            if self.long
+            else corpus.conversation(seed, agents=self.agents)
+            for seed in seeds
         ]
         found = [d for d in documents(self.tokenizer, kinds) if len(d.ids) <= LONGEST]
         return bucketed(found, self.size, random.Random(f"{self.seed} {self.chunk}"))

@@ -231,13 +231,13 @@ def recall(values):
 
 
 TASKS = [
-    (fact, 56),
-    (arithmetic, 12),
+    (fact, 64),
+    (arithmetic, 6),
     (copy, 7),
-    (reverse, 6),
-    (json_object, 8),
+    (reverse, 5),
+    (json_object, 9),
     (bullets, 4),
-    (ends, 3),
+    (ends, 4),
     (strange, 5),
     (talk, 3),
     (recall, 3),
@@ -261,15 +261,16 @@ def system_text(values, least=0):
     return " ".join(values.sentence() for _ in range(values.between(1, 4)))
 
 
-def conversation(seed, turns=None, preamble=0, unseen=False):
+def conversation(seed, turns=None, preamble=0, unseen=False, agents=0.55):
     """Messages and tools. `turns` is how many tasks there are, `preamble` how many sentences the
-    system's text has, `unseen` asks only for facts in untrained words."""
+    system's text has, `unseen` asks only for facts in untrained words, `agents` is the share that
+    has tools."""
     values = Values(seed)
     text = system_text(values, preamble)
     messages = [{"role": "system", "content": text}] if text else []
     if unseen:
         return messages + unseen_fact(values), None
-    tools = episodes.Tools(values) if values.chance(0.55) else None
+    tools = episodes.Tools(values) if values.chance(agents) else None
     count = turns or (
         1 + values.chance(0.3) + values.chance(0.1) if tools else values.between(1, 6)
     )

@@ -1,8 +1,14 @@
-"""Training: a schedule in steps, every random number from one seed, resumable at any checkpoint."""
+"""Training: a schedule in steps, every random number from one seed, resumable at any checkpoint.
 
+A step is two batches. Each has a thread, for a thread that is made to wait delays all that share
+an operation with it; and gradients are summed in one order, however many threads there are.
+"""
+
+import copy
 import json
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
@@ -13,28 +19,44 @@ from .model import Model, Shape
 
 SEED = 1
 RATE, FLOOR, WARM_UP, HOLD = 2e-3, 0.02, 100, 0.5
+AGENTS = 0.55, 0.55  # the share of conversations that have tools, first and last
+AGAIN_RATE, AGAIN_HOLD, AGAIN_AGENTS = 1.5e-3, 0.1, (0.35, 0.55)  # of a model that is trained already
 BALANCE = 0.01
 DECAY = 0.05
-SIZE = 2048
+SIZE, PARTS = 1024, 2
 LONG_FROM, LONG_SHARE = 0.6, 0.08
 INDUCTION_FIRST = 1500
 CHECKPOINT, REPORT, EVALUATE = 100, 50, 500
 
 
-def rate(step, steps):
+def rate(step, steps, again):
     """Warm-up, hold, then a line down."""
     done = step / steps
-    fall = 1 if done < HOLD else max(FLOOR, (1 - done) / (1 - HOLD))
-    return RATE * min(1, (step + 1) / WARM_UP) * fall
+    peak, hold = (AGAIN_RATE, AGAIN_HOLD) if again else (RATE, HOLD)
+    fall = 1 if done < hold else max(FLOOR, (1 - done) / (1 - hold))
+    return peak * min(1, (step + 1) / WARM_UP) * fall
+
+
+def twin(model):
+    """A model with the same weights in the same memory, and gradients of its own."""
+    other = copy.deepcopy(model)
+    for here, there in zip(other.parameters(), model.parameters(), strict=True):
+        here.data = there.data
+    return other
 
 
 class Run:
     """One training: model, optimiser, streams and the step it is at."""
 
-    def __init__(self, tokenizer, folder, steps):
+    def __init__(self, tokenizer, folder, steps, threads, begun=None):
         torch.manual_seed(SEED)
+        torch.set_num_threads(1)
         self.tokenizer, self.folder, self.steps, self.step = tokenizer, folder, steps, 0
-        self.model = Model(Shape(vocabulary=tokenizer.get_vocab_size()))
+        self.again = begun is not None
+        self.model = begun or Model(Shape(vocabulary=tokenizer.get_vocab_size()))
+        self.model.train()
+        self.models = [self.model] + [twin(self.model) for _ in range(PARTS - 1)]
+        self.pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
         matrices = [p for p in self.model.parameters() if p.dim() > 1]
         vectors = [p for p in self.model.parameters() if p.dim() == 1]
         groups = [
@@ -54,50 +76,62 @@ class Run:
         self.optimiser.load_state_dict(kept["optimiser"])
         self.step, self.tokens = kept["step"], kept["tokens"]
         for stream, place in zip((self.short, self.long), kept["places"], strict=True):
-            stream.chunk, stream.taken = place
+            stream.chunk, stream.taken, stream.agents = place
 
     def keep(self):
+        streams = self.short, self.long
         kept = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "tokens": self.tokens,
             "shape": self.model.shape.asdict(),
-            "places": [(stream.chunk, stream.taken) for stream in (self.short, self.long)],
+            "places": [(stream.chunk, stream.taken, stream.agents) for stream in streams],
         }
         torch.save(kept, self.folder / "checkpoint.part")
         (self.folder / "checkpoint.part").rename(self.folder / "checkpoint.pt")
 
-    def batch(self):
-        """The batch of this step, which depends on the step and the streams' places alone."""
-        generator = random.Random(f"{SEED} step {self.step}")
+    def batch(self, part):
+        """A batch of this step, which depends on the step and the streams' places alone."""
+        generator = random.Random(f"{SEED} step {self.step} part {part}")
         done = self.step / self.steps
-        if generator.random() < (0.10 if self.step < INDUCTION_FIRST else 0.03):
+        first = self.step < INDUCTION_FIRST and not self.again
+        if generator.random() < (0.10 if first else 0.03):
             return batches.induction(self.tokenizer, generator, SIZE)
         if done > LONG_FROM and generator.random() < LONG_SHARE:
-            return self.long.next()
-        return self.short.next()
+            return self.long.next(0)
+        begin, end = AGAIN_AGENTS if self.again else AGENTS
+        return self.short.next(begin + (end - begin) * done)
 
     def advance(self):
-        batch = self.batch()
+        parts = [self.batch(part) for part in range(PARTS)]
         for group in self.optimiser.param_groups:
-            group["lr"] = rate(self.step, self.steps)
-        logits = self.model(batch.ids, batch.wanted)
-        loss = F.cross_entropy(logits, batch.targets)
-        (loss + BALANCE * self.model.balance()).backward()
+            group["lr"] = rate(self.step, self.steps, self.again)
+        losses = list(self.pool.map(backward, self.models, parts))
+        for other in self.models[1:]:
+            for here, there in zip(self.model.parameters(), other.parameters(), strict=True):
+                here.grad += there.grad
+                there.grad = None
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
-        self.tokens += batch.ids.numel()
-        return loss.item()
+        self.tokens += sum(batch.ids.numel() for batch in parts)
+        return sum(losses) / PARTS
 
 
-def train(tokenizer, folder, steps, threads):
-    """Trains up to `steps`, with a line per report in train.jsonl; returns the model."""
-    torch.set_num_threads(threads)
+def backward(model, batch):
+    """Adds a batch's share to the gradients; returns its loss."""
+    loss = F.cross_entropy(model(batch.ids, batch.wanted), batch.targets)
+    ((loss + BALANCE * model.balance()) / PARTS).backward()
+    return loss.item()
+
+
+def train(tokenizer, folder, steps, threads, begun=None):
+    """Trains up to `steps`, with a line per report in train.jsonl; returns the model. `begun` is a
+    model to go on from, otherwise one begins from nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(tokenizer, folder, steps)
+    run = Run(tokenizer, folder, steps, threads, begun)
     questions = held_out.documents(tokenizer, 200, 120)
     losses, since, tokens = [], time.time(), run.tokens
     with open(folder / "train.jsonl", "a", buffering=1) as log:
