@@ -1,5 +1,7 @@
 //! What the command line reads of files: contracts, evidence, options and arrays.
 
+use std::fmt::Write as _;
+
 use qwire::readers;
 use qwire_kernels::NUMBERS_VERSION;
 use sha2::{Digest, Sha256};
@@ -23,7 +25,11 @@ pub fn evidence(bytes: &[u8]) {
     let at = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let Ok(manifest) = str::from_utf8(&bytes[..at]) else { return };
     let record = bytes.get(at + 1..).unwrap_or_default();
-    let sum: String = Sha256::digest(record).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut sum = String::new();
+    for byte in Sha256::digest(record) {
+        // A String takes everything.
+        let _ = write!(sum, "{byte:02x}");
+    }
     let version = NUMBERS_VERSION.to_string();
     let manifest = manifest.replace("SUM", &sum).replace("VERSION", &version);
     let scratch = Scratch::new();
