@@ -9,9 +9,9 @@ use qwire_kernels::Isa;
 use qwire_model::KvType;
 
 use crate::backend::{self, Choice, Device};
+use crate::commands::loading::sidecar::Packing;
 use crate::config::Environment;
 use crate::failure::Failure;
-use crate::sidecar::Packing;
 
 /// Tokens of a prompt in one step.
 pub const CHUNK: usize = 512;

@@ -5,6 +5,7 @@ mod toy;
 
 use client::{get, post, send};
 use qwire_server::{App, Settings};
+use qwire_text::tools::Dialect;
 use serde_json::{Value, json};
 
 #[test]
@@ -115,4 +116,31 @@ fn embeddings_that_are_refused() {
     }
     let answer = post(&app, "/v1/embeddings", &json!({ "input": long }));
     assert!(answer.text.contains("context_length_exceeded"), "{}", answer.text);
+}
+
+/// Noise that must call a custom tool of Responses writes a text of the tool's grammar.
+#[test]
+fn a_custom_tool_gets_a_text_of_its_grammar() {
+    let app = App::new(Settings::default());
+    let mut model = toy::model(toy::toy());
+    model.dialect = Dialect::named("qwen-coder").expect("one of ours");
+    app.install(model);
+    let ask = |syntax: &str, definition: &str| {
+        let format = json!({ "type": "grammar", "syntax": syntax, "definition": definition });
+        let tool = json!({ "type": "custom", "name": "patch", "format": format });
+        let choice = json!({ "type": "custom", "name": "patch" });
+        let body = json!({ "model": "toy", "input": "Go", "tools": [tool], "tool_choice": choice });
+        post(&app, "/v1/responses", &body)
+    };
+    for (syntax, definition) in [("regex", "[ab]{3}c"), ("lark", "start: /[ab]/ /[ab]{2}/ \"c\"")] {
+        let answer = ask(syntax, definition).ok();
+        let item = &answer["output"][0];
+        assert_eq!(item["type"], "custom_tool_call", "{answer}");
+        let input = item["input"].as_str().expect("a text");
+        let letters = input.strip_suffix('c').filter(|letters| letters.len() == 3);
+        let fits = |letters: &str| letters.bytes().all(|byte| b"ab".contains(&byte));
+        assert!(letters.is_some_and(fits), "{input}");
+    }
+    let (status, field) = ask("lark", "start: (").fault();
+    assert_eq!((status, &*field), (400, "tools[0].format.definition"));
 }

@@ -395,6 +395,54 @@ fn required_calls_end_whole() {
     }
 }
 
+/// The texts of a tool are of its grammar where a dialect writes them as they are.
+#[test]
+fn texts_of_a_tool_are_of_its_grammar() {
+    const PATCH: &str = r#"start: begin hunk+ end
+begin: "*** Begin Patch" LF
+end: "*** End Patch" LF?
+hunk: "*** Add File: " name LF line+
+name: /(.+)/
+line: "+" /(.*)/ LF -> line
+%import common.LF"#;
+    let bytes: &'static [u8] = include_bytes!("../../../assets/qwire-box.gguf");
+    let file = File::from_bytes(bytes).expect("the box model");
+    let vocabulary = Vocabulary::from_gguf(file.metadata()).expect("its vocabulary");
+    let grammars = Grammars::new(&vocabulary).expect("an end token");
+    let holds = |dialect: &str, syntax: &str, definition: &str, text: &str| {
+        let input = json!({ "type": "string",
+            "grammar": { "syntax": syntax, "definition": definition } });
+        let parameters = json!({ "type": "object", "properties": { "input": input },
+            "required": ["input"] });
+        let tools = [Tool { name: "patch".into(), parameters }];
+        let dialect = Dialect::named(dialect).expect("one of ours");
+        let held = |choice| {
+            let grammar = dialect.grammar(&tools, choice, false).expect("a tool");
+            let grammar = grammars.calls(&grammar).unwrap_or_else(|why| panic!("{why}"));
+            accepts(&vocabulary, grammar, text, &mut Vec::new()).is_ok()
+        };
+        let (begun, required) = (held(Choice::Begun), held(Choice::Required));
+        assert_eq!(begun, required, "{text}");
+        begun
+    };
+    let call = |text: &str| {
+        format!(
+            "<tool_call>\n<function=patch>\n<parameter=input>\n{text}\n</parameter>\n</function>\n\
+             </tool_call>"
+        )
+    };
+    let lark = |text: &str| holds("qwen-coder", "lark", PATCH, &call(text));
+    assert!(lark("*** Begin Patch\n*** Add File: a/b.txt\n+hello\n+\n*** End Patch"));
+    assert!(lark("*** Begin Patch\n*** Add File: a\n+</parameter>\n*** End Patch\n"));
+    assert!(!lark("*** Begin Patch\n*** Add File: a\nhello\n*** End Patch"));
+    assert!(!lark("*** Begin Patch\n*** End Patch"));
+    let regex = |text: &str| holds("qwen-coder", "regex", "[a-z]+(/|\\n)\\d{2}", &call(text));
+    assert!(regex("ab/12") && regex("ab\n12"));
+    assert!(!regex("ab/1") && !regex("ab/123") && !regex("1"));
+    let json = r#"{"name": "patch", "arguments": {"input": "free"}}"#;
+    assert!(holds("hermes", "lark", PATCH, &format!("<tool_call>\n{json}\n</tool_call>")));
+}
+
 /// A schema with a keyword moved from elsewhere, in a place that the numbers choose.
 fn mutated(schemas: &[Value], from: usize, into: usize, place: u64) -> Value {
     let mut schema = schemas[into % schemas.len()]["schema"].clone();

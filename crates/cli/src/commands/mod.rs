@@ -4,7 +4,7 @@ mod agents;
 mod bench;
 mod files;
 mod inspect;
-mod loading;
+pub mod loading;
 mod logits;
 mod reading;
 mod serve;
@@ -73,4 +73,48 @@ fn recommended(metadata: &Metadata) -> Sampling {
         return found;
     }
     Sampling { temperature: 0.7, top_k: 20, top_p: 0.8, ..found }
+}
+
+/// The readers of files that others may have written. Each gives what is wrong in one line.
+pub mod readers {
+    use std::path::Path;
+
+    use clap::{Args, Command, FromArgMatches};
+
+    use super::logits::npy;
+    use super::serve::ServeArgs;
+    use super::verify::contract::{self, Contract};
+    use super::verify::evidence;
+    use crate::config::Environment;
+
+    /// A file of `contracts/`.
+    pub fn contract(text: &str) -> Result<(), String> {
+        Contract::read(text).map(drop)
+    }
+
+    /// A folder of evidence, judged again; how many records it has.
+    pub fn evidence(folder: &Path) -> Result<usize, String> {
+        let read = evidence::read(folder, &contract::all()?);
+        read.map(|(_, records)| records.len()).map_err(|failure| failure.message())
+    }
+
+    /// The file of `qwire serve --config`.
+    pub fn options(path: &Path) -> Result<(), String> {
+        let table = ServeArgs::augment_args(Command::new("qwire serve").no_binary_name(true));
+        let flag = format!("--config={}", path.display());
+        let matches = table.try_get_matches_from([flag]).map_err(|error| error.to_string())?;
+        let given = ServeArgs::from_arg_matches(&matches).map_err(|error| error.to_string())?;
+        given.settle(&Environment::default()).map(drop).map_err(|failure| failure.message())
+    }
+
+    /// A NumPy array of this shape; the sum of what is finite in it.
+    pub fn array(bytes: &[u8], rows: usize, columns: usize) -> Result<f64, String> {
+        let mut reader = npy::Reader::open(bytes, rows, columns)?;
+        let mut sum = 0.0;
+        for _ in 0..rows {
+            let finite = reader.row()?.iter().filter(|value| value.is_finite());
+            sum += finite.map(|value| f64::from(*value)).sum::<f64>();
+        }
+        Ok(sum)
+    }
 }

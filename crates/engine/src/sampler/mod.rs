@@ -233,8 +233,9 @@ fn first(scores: &[f32], score: f32) -> Result<u32, Poison> {
     if score == f32::NEG_INFINITY {
         return Err(Poison::Empty);
     }
-    let holds = |part: &[f32]| part.iter().fold(false, |any, other| any | (*other == score));
-    let part = scores.chunks(STRIDE).position(holds).expect("it is a score") * STRIDE;
+    let equal = |part: &[f32]| part.iter().map(|other| u32::from(*other == score)).sum::<u32>();
+    let part =
+        scores.chunks(STRIDE).position(|part| equal(part) > 0).expect("it is a score") * STRIDE;
     let place = scores[part..].iter().position(|other| *other == score);
     Ok((part + place.expect("it is in this part")) as u32)
 }

@@ -5,6 +5,9 @@
 //! assistant  [thinking, text, tool_use]   one message: reasoning_content, content, tool_calls
 //! what is unknown                     a note in its place, so that nothing is refused or lost
 //! ```
+//! A tool that is deferred is not shown in the head of the prompt, which stays short and the same:
+//! its definition stands where the client's own search found it, as a `tool_reference`, and from
+//! there on it may be called. Where no tool of the client could search, all are shown.
 
 use qwire_text::Opening;
 use serde_json::{Map, Value, json};
@@ -25,6 +28,7 @@ pub fn read(fields: &mut Fields) -> Result<Conversation, Fault> {
             conversation.push("system", text, Map::new());
         }
     }
+    let deferred = read_tools(fields, &mut conversation)?;
     let path = fields.path("messages");
     let messages = fields.list("messages")?;
     let messages = messages.ok_or_else(|| Fault::field(&*path, "is required"))?;
@@ -36,7 +40,8 @@ pub fn read(fields: &mut Fields) -> Result<Conversation, Fault> {
         let role = message.word("role", &ROLES)?;
         let role = role.ok_or_else(|| message.fault("role", "is required"))?;
         let path = message.path("content");
-        let content = blocks(message.required("content")?, &path)?;
+        let mut content = blocks(message.required("content")?, &path)?;
+        find(&mut content, &deferred, &mut conversation.found);
         match role.as_str() {
             "assistant" => push_assistant(&mut conversation, content),
             "user" => push_user(&mut conversation, content),
@@ -50,20 +55,38 @@ pub fn read(fields: &mut Fields) -> Result<Conversation, Fault> {
     if begun {
         conversation.opening = Opening::Last;
     }
-    read_tools(fields, &mut conversation)?;
     Ok(conversation)
 }
 
+/// Puts the definitions of tools in the place of references to them.
+fn find(blocks: &mut [Value], deferred: &[Value], found: &mut Vec<Value>) {
+    for block in blocks {
+        if let Some(inner) = block.get_mut("content").and_then(Value::as_array_mut) {
+            find(inner, deferred, found);
+        }
+        let named = |tool: &&Value| tool["function"]["name"] == block["tool_name"];
+        let tool = deferred.iter().find(named).filter(|_| block["type"] == "tool_reference");
+        let Some(tool) = tool else { continue };
+        if !found.contains(tool) {
+            found.push(tool.clone());
+        }
+        *block = json!({ "type": "text", "text": tool.to_string() });
+    }
+}
+
 /// Tools in OpenAI's shape, which templates are written for. Those that Anthropic itself would run
-/// are left out.
-fn read_tools(fields: &mut Fields, conversation: &mut Conversation) -> Result<(), Fault> {
+/// are left out. Gives those that are deferred to their discovery.
+fn read_tools(fields: &mut Fields, conversation: &mut Conversation) -> Result<Vec<Value>, Fault> {
     let path = fields.path("tools");
+    let (mut deferred, mut hosted) = (Vec::new(), false);
     for (at, tool) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
         let mut tool = Fields::of(tool, &format!("{path}[{at}]"))?;
         let kind = tool.text("type")?;
-        if kind.is_some_and(|kind| kind != "custom") {
+        if let Some(kind) = kind.filter(|kind| kind != "custom") {
+            hosted |= kind.starts_with("tool_search_tool");
             continue;
         }
+        let later = tool.flag("defer_loading")?.unwrap_or(false);
         let name = tool.text("name")?;
         let name = name.ok_or_else(|| tool.fault("name", "is required"))?;
         let mut function = Map::from_iter([("name".to_owned(), json!(name))]);
@@ -72,9 +95,13 @@ fn read_tools(fields: &mut Fields, conversation: &mut Conversation) -> Result<()
         }
         let schema = tool.take("input_schema").unwrap_or_else(|| json!({ "type": "object" }));
         function.insert("parameters".into(), schema);
-        conversation.tools.push(json!({ "type": "function", "function": function }));
+        let shown = if later { &mut deferred } else { &mut conversation.tools };
+        shown.push(json!({ "type": "function", "function": function }));
     }
-    Ok(())
+    if hosted || conversation.tools.is_empty() {
+        conversation.tools.append(&mut deferred);
+    }
+    Ok(deferred)
 }
 
 /// A text is one block.
@@ -209,6 +236,34 @@ mod tests {
             json!({ "name": "f", "description": "j", "parameters": { "type": "object" } });
         let tools = json!([{ "type": "function", "function": function }]);
         assert_eq!(messages(&body), (expected, tools, Opening::Fresh));
+    }
+
+    #[test]
+    fn a_deferred_tool_stands_where_it_was_found() {
+        let deferred = |name: &str| json!({ "name": name, "defer_loading": true });
+        let search = json!({ "name": "search" });
+        let reference = |name: &str| json!({ "type": "tool_reference", "tool_name": name });
+        let result = json!({ "type": "tool_result", "tool_use_id": "x",
+            "content": [reference("far"), reference("absent")] });
+        let read = |tools: Value| {
+            let messages = json!([{ "role": "user", "content": [result] }]);
+            let body = json!({ "messages": messages, "tools": tools }).to_string();
+            let conversation = read(&mut Fields::of_body(body.as_bytes()).unwrap()).unwrap();
+            let names = |tools: &[Value]| -> Vec<String> {
+                tools.iter().map(|t| t["function"]["name"].as_str().unwrap().into()).collect()
+            };
+            let said = conversation.messages[0]["content"].as_str().unwrap().to_owned();
+            (names(&conversation.tools), names(&conversation.found), said)
+        };
+        let (shown, found, said) = read(json!([search, deferred("far"), deferred("farther")]));
+        assert_eq!((shown, found), (vec!["search".into()], vec!["far".into()]));
+        let definition = r#"{"type":"function","function":{"name":"far","#;
+        assert!(said.starts_with(definition) && said.contains("[tool_reference: "), "{said}");
+        // Whoever cannot search is shown everything.
+        let hosted = json!({ "type": "tool_search_tool_bm25_20251119", "name": "t" });
+        let all = vec!["search".to_owned(), "far".into()];
+        assert_eq!(read(json!([hosted, search, deferred("far")])).0, all);
+        assert_eq!(read(json!([deferred("far")])).0, ["far"]);
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Turn {
         let mut conversation = self.conversation.clone();
         if self.choice == ToolChoice::None {
             conversation.tools.clear();
+            conversation.found.clear();
         }
         conversation
     }

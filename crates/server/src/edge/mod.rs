@@ -13,7 +13,7 @@ mod answer;
 mod body;
 mod connection;
 mod cors;
-mod gate;
+pub mod gate;
 mod host;
 mod serve;
 mod sockets;

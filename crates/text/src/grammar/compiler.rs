@@ -1,7 +1,8 @@
 //! Compiler: grammars of one vocabulary, compiled within bounds.
 //!
-//! A compilation runs on a thread of its own, with a stack that its bounded input cannot exhaust;
-//! one that takes too long is left behind, where llguidance's own limits end it.
+//! What is accepted follows from the text alone, whatever else the machine does: lengths, nesting,
+//! and llguidance's own limits, which count items and steps and not seconds. A compilation runs on
+//! a thread of its own, with a stack that its bounded input cannot exhaust; the wait for it ends.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -22,7 +23,8 @@ use super::{Refused, gbnf, schema};
 use crate::error::{Error, excerpt};
 use crate::tokenizer::{Controls, Vocabulary};
 
-const DEADLINE: Duration = Duration::from_millis(500);
+/// For a compilation, far above what one within [`limits`] takes on a machine that is overloaded.
+const PATIENCE: Duration = Duration::from_secs(10);
 const STACK_BYTES: usize = 256 << 20; // of address space; what is not touched costs nothing
 const MAX_TEXT_BYTES: usize = 64 << 10;
 const MAX_NESTING: usize = 100;
@@ -85,7 +87,7 @@ impl Grammars {
             json_allow_general_unicode_escapes: true,
             ..JsonCompileOptions::default()
         };
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + PATIENCE;
         let compiled = |exclusive| {
             let mut outcome = None;
             for mut schema in schema::prepared(schema, exclusive)? {
@@ -107,7 +109,7 @@ impl Grammars {
     /// What a regular expression matches as a whole.
     pub fn regex(&self, text: &str) -> Result<Grammar, Refused> {
         bounded("regex", text)?;
-        self.compile(TopLevelGrammar::from_regex(text), false, Instant::now() + DEADLINE)
+        self.compile(TopLevelGrammar::from_regex(text), false, Instant::now() + PATIENCE)
     }
 
     /// What a grammar in llguidance's dialect of Lark derives.
@@ -125,7 +127,7 @@ impl Grammars {
             return Ok(Grammar::new(Arc::clone(&self.0), start));
         }
         bounded("Lark", text)?;
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + PATIENCE;
         let grammar = self.compile(TopLevelGrammar::from_lark(text.into()), false, deadline)?;
         self.0.remember(text, grammar.start());
         Ok(grammar)
@@ -134,7 +136,7 @@ impl Grammars {
     /// What a grammar in llama.cpp's GBNF derives.
     pub fn gbnf(&self, text: &str) -> Result<Grammar, Refused> {
         bounded("GBNF", text)?;
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + PATIENCE;
         self.compile(TopLevelGrammar::from_lark(gbnf::to_lark(text)?), false, deadline)
     }
 
@@ -159,8 +161,8 @@ impl Grammars {
             }
             Ok(Err(why)) => Err(Refused::because(why)),
             Err(_) => Err(Refused::because(format!(
-                "the grammar takes longer than {} ms to compile",
-                DEADLINE.as_millis()
+                "the grammar takes longer than {} s to compile",
+                PATIENCE.as_secs()
             ))),
         }
     }
@@ -185,7 +187,7 @@ impl Ground {
     }
 
     fn parser(&self, grammar: TopLevelGrammar) -> Result<Parser, String> {
-        let limits = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
+        let limits = limits();
         let env = Some(Arc::clone(&self.env));
         let (mut logger, lexemes) = (Logger::new(0, 0), self.slicer.extra_lexemes());
         let counters = Arc::new(ParserPerfCounters::default());
@@ -211,6 +213,20 @@ impl Ground {
         for end in &self.ends {
             words[*end as usize / 32] |= 1 << (end % 32);
         }
+    }
+}
+
+/// What a grammar may cost before its first mask, and what one mask may cost.
+fn limits() -> ParserLimits {
+    ParserLimits {
+        max_items_in_row: 2000,
+        initial_lexer_fuel: 1_000_000,
+        step_lexer_fuel: 200_000,
+        step_max_items: 50_000,
+        max_lexer_states: 250_000,
+        max_grammar_size: 500_000,
+        precompute_large_lexemes: true,
+        verbose_errors: false,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The text is the one that the dialect's template renders for a call in the past, to the byte, so
 //! that an answer that is sent back renders as it was sampled. Parameters come in the order of
-//! their schema, those that it requires always, none of them twice.
+//! their schema, those that it requires always, none of them twice. A parameter whose schema has a
+//! [`GRAMMAR`] is a text of that grammar, where the dialect writes texts as they are.
 
 use std::fmt::Write as _;
 
@@ -10,6 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::schema::{Types, properties};
 use super::{CLOSER, Dialect, OPENER, Tool};
+
+/// What a parameter's text must be: `{"syntax": "lark" or "regex", "definition": ".."}`. It is no
+/// keyword of JSON Schema, and templates show it to the model beside the others.
+pub const GRAMMAR: &str = "grammar";
 
 /// Which calls there must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +63,19 @@ impl Dialect {
 pub(super) fn objects(index: usize, tool: &Tool, exact: bool) -> String {
     let mut schema = tool.parameters.as_object().cloned().unwrap_or_default();
     schema.entry("type").or_insert_with(|| "object".into());
+    let known = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for property in known.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+        // Inside of a JSON string it would be another grammar.
+        property.shift_remove(GRAMMAR);
+    }
     let opener = format!("{{\"name\": {}, \"arguments\": ", Value::from(tool.name.as_str()));
     format!("call_{index}: {} %json {} \"}}\"\n", quoted(&opener), printed(schema, exact))
 }
 
 /// The calls of [`super::qwen_coder`].
 pub(super) fn functions(index: usize, tool: &Tool, exact: bool) -> String {
-    const TEXT: &str = "[suffix=\"\\n</parameter>\"]: /(?s:.*)/";
+    const TEXT: &str = "[suffix=\"\\n</parameter>\"]: ";
+    const ANY: &str = "/(?s:.*)/";
     let opener = quoted(&format!("<function={}>\n", tool.name));
     let mut call = format!("call_{index}: {opener}");
     let mut rules = String::new();
@@ -78,12 +89,19 @@ pub(super) fn functions(index: usize, tool: &Tool, exact: bool) -> String {
         let opener = quoted(&format!("<parameter={key}>\n"));
         let closer = quoted("\n</parameter>\n");
         let types = Types::of_parameter(tool, key);
-        let _ = match (words(schema), types.has(Types::STRING)) {
-            (Some(words), _) => writeln!(rules, "{name}: {opener} ({words}) {closer}"),
-            (None, true) => {
-                writeln!(rules, "{name}: {opener} {name}_text \"\\n\"\n{name}_text{TEXT}")
+        let _ = match (words(schema), written(schema), types.has(Types::STRING)) {
+            (Some(words), ..) => writeln!(rules, "{name}: {opener} ({words}) {closer}"),
+            (None, Some(Written::Lark(text)), _) => {
+                writeln!(rules, "{name}: {opener} %lark {{\n{text}\n}} {closer}")
             }
-            (None, false) => {
+            (None, Some(Written::Regex(text)), _) => {
+                let rule = format!("{name}_text{TEXT}{text}");
+                writeln!(rules, "{name}: {opener} {name}_text \"\\n\"\n{rule}")
+            }
+            (None, None, true) => {
+                writeln!(rules, "{name}: {opener} {name}_text \"\\n\"\n{name}_text{TEXT}{ANY}")
+            }
+            (None, None, false) => {
                 let schema = printed(with_definitions(schema, &tool.parameters), exact);
                 writeln!(rules, "{name}: {opener} %json {schema} {closer}")
             }
@@ -93,9 +111,40 @@ pub(super) fn functions(index: usize, tool: &Tool, exact: bool) -> String {
         let _ = write!(call, " call_{index}_any*");
         let key = "/<parameter=[A-Za-z0-9_.-]{1,64}>\\n/";
         let any = format!("call_{index}_any");
-        let _ = writeln!(rules, "{any}: {key} {any}_text \"\\n\"\n{any}_text{TEXT}");
+        let _ = writeln!(rules, "{any}: {key} {any}_text \"\\n\"\n{any}_text{TEXT}{ANY}");
     }
     format!("{call} \"</function>\"\n{rules}")
+}
+
+/// The grammar of a text.
+enum Written {
+    Lark(String),
+    /// As a literal.
+    Regex(String),
+}
+
+fn written(schema: &Value) -> Option<Written> {
+    let grammar = schema.get(GRAMMAR)?;
+    let text = grammar["definition"].as_str()?;
+    match grammar["syntax"].as_str()? {
+        "lark" => Some(Written::Lark(text.into())),
+        "regex" => Some(Written::Regex(literal(text))),
+        _ => None,
+    }
+}
+
+/// A regular expression between slashes.
+fn literal(regex: &str) -> String {
+    let (mut text, mut escaped) = (String::from("/(?:"), false);
+    for letter in regex.chars() {
+        match letter {
+            '/' if !escaped => text.push_str("\\/"),
+            '\n' => text.push_str(if escaped { "n" } else { "\\n" }),
+            letter => text.push(letter),
+        }
+        escaped = letter == '\\' && !escaped;
+    }
+    text + ")/"
 }
 
 /// The words of an enumeration that has nothing else, as alternatives.

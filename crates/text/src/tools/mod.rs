@@ -27,7 +27,7 @@ mod trigger;
 use std::fmt;
 use std::sync::Arc;
 
-pub use grammar::Choice;
+pub use grammar::{Choice, GRAMMAR};
 pub use reader::{Reader, Rules};
 pub use trigger::Trigger;
 

@@ -4,6 +4,8 @@ use crate::lexer::line_of;
 use crate::{Finding, Source, manifest, words};
 
 const PREFIX: &str = "qwire-";
+/// The package of the command line, which has no prefix.
+const BINARY: (&str, &str) = ("qwire", "cli");
 
 /// Who imports whom. An edge that is not here needs a reason before it needs a line.
 const EDGES: &[(&str, &[&str])] = &[
@@ -33,6 +35,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "text",
         ],
     ),
+    (
+        "fuzz",
+        &["backend-cpu", "cli", "disk", "engine", "gguf", "kernels", "model", "server", "text"],
+    ),
     ("tidy", &[]),
     ("xtask", &[]),
 ];
@@ -54,7 +60,9 @@ pub fn imports_follow_the_drawing(source: &Source) -> Vec<Finding> {
             continue;
         };
         for dependency in manifest.dependencies().filter(|dependency| !dependency.dev) {
-            let Some(imported) = dependency.name.strip_prefix(PREFIX) else { continue };
+            let own = (dependency.name == BINARY.0).then_some(BINARY.1);
+            let imported = own.or_else(|| dependency.name.strip_prefix(PREFIX));
+            let Some(imported) = imported else { continue };
             if !allowed.contains(&imported) {
                 let message = format!(
                     "`{folder}` imports `{imported}`: it may import {allowed:?}; move the code to \

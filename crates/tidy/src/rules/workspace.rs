@@ -100,7 +100,7 @@ pub fn panics_unwind(source: &Source) -> Vec<Finding> {
 }
 
 fn is_foreign(name: &str) -> bool {
-    !name.starts_with("qwire-")
+    name != "qwire" && !name.starts_with("qwire-")
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use qwire_backend_cpu::sidecar::Sidecar;
 
 use super::super::loading::Opened;
 use crate::arguments::default_threads;
+use crate::commands::loading::sidecar::{self, Found, Shelf, Terms};
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::progress::{Bar, Unit};
 use crate::quantity::bytes;
-use crate::sidecar::{self, Found, Shelf, Terms};
 use crate::signals::Interrupt;
 
 /// Keep a model's packed weights on disk, so that it starts at once

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use qwire_gguf::File;
 use serde::Serialize;
 
+use crate::commands::loading::sidecar::{Found, Shelf};
 use crate::config::Environment;
-use crate::sidecar::{Found, Shelf};
 
 /// What lies where a sidecar would.
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 //! Loading: a model's way from its file to a device, the same for every command.
 
 mod boxed;
+pub mod sidecar;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,13 +15,13 @@ use crate::config::Environment;
 use crate::failure::{Failure, one_line};
 use crate::progress::{Bar, Unit};
 use crate::quantity;
-use crate::sidecar::{self, Packing, Terms};
 use crate::signals::{self, Interrupt};
 
 /// Packing that took longer than this is worth a word on how to spare it.
 const LONG: Duration = Duration::from_secs(5);
 
 pub use boxed::{NOTICE, bytes as boxed_bytes};
+use sidecar::{Packing, Terms};
 
 /// A model that can run, in its file.
 pub struct Opened {

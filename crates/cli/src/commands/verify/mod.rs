@@ -9,8 +9,8 @@
 
 mod campaign;
 mod check;
-mod contract;
-mod evidence;
+pub mod contract;
+pub mod evidence;
 mod faults;
 
 mod start;

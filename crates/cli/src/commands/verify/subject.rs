@@ -13,10 +13,10 @@ use super::contract::{Pace, Place};
 use super::faults::Fault;
 use crate::arguments::DeviceArgs;
 use crate::backend::{Device, Ready};
+use crate::commands::loading::sidecar::Packing;
 use crate::commands::loading::{Manner, Opened};
 use crate::config::Environment;
 use crate::failure::Failure;
-use crate::sidecar::Packing;
 use crate::signals::Interrupt;
 
 /// What every model reads: prose, code, numbers, several scripts. Changing it changes `golden`.

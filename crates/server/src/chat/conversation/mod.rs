@@ -34,6 +34,9 @@ pub struct Conversation {
     pub messages: Vec<Value>,
     /// As they came, so that their text is stable.
     pub tools: Vec<Value>,
+    /// Tools whose definitions stand in messages, where the client found them. They may be called,
+    /// and the head of the prompt is the same as before.
+    pub found: Vec<Value>,
     /// The template's own switches.
     pub switches: Map<String, Value>,
     /// Where the answer begins.
@@ -42,8 +45,8 @@ pub struct Conversation {
 
 impl Default for Conversation {
     fn default() -> Self {
-        let (messages, tools, switches) = Default::default();
-        Self { messages, tools, switches, opening: Opening::Fresh }
+        let (messages, tools, found, switches) = Default::default();
+        Self { messages, tools, found, switches, opening: Opening::Fresh }
     }
 }
 
@@ -186,7 +189,7 @@ impl Conversation {
             name: tool["function"]["name"].as_str().unwrap_or_default().to_owned(),
             parameters: tool["function"]["parameters"].clone(),
         };
-        self.tools.iter().map(tool).collect()
+        self.tools.iter().chain(&self.found).map(tool).collect()
     }
 }
 

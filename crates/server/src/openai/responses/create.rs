@@ -77,7 +77,7 @@ impl ResponseRequest {
         let mut echo = Map::new();
         echo.insert("instructions".into(), json!(instructions));
         echo.insert("previous_response_id".into(), json!(before));
-        let tools = Tools::read(fields)?;
+        let tools = Tools::read(fields, &model.grammars)?;
         echo.insert("tools".into(), tools.listed.clone().into());
         let mut conversation = items::conversation(instructions, &items, &tools)?;
         let thinking = thinking(fields)?;

@@ -4,12 +4,14 @@
 //! ```text
 //! function              itself
 //! namespace             NAMESPACE__NAME for each tool inside, called by its own name in its space
-//! custom                a function of one text, `input`
+//! custom                a function of one text, `input`, held to its grammar where it has one
 //! apply_patch           a function of a path, what becomes of it, and a diff
 //! local_shell, shell    a function of a command, or of several
 //! web_search, mcp ..    run by OpenAI's own servers: left out
 //! ```
 
+use qwire_text::tools::GRAMMAR;
+use qwire_text::{Grammars, Refused};
 use serde_json::{Map, Value, json};
 
 use crate::fault::Fault;
@@ -44,28 +46,29 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Reads `tools`.
-    pub fn read(fields: &mut Fields) -> Result<Self, Fault> {
+    /// Reads `tools`, and proves that their grammars can be held.
+    pub fn read(fields: &mut Fields, grammars: &Grammars) -> Result<Self, Fault> {
         let path = fields.path("tools");
         let listed = fields.list("tools")?.unwrap_or_default();
         let mut tools = Self::default();
         for (at, tool) in listed.iter().enumerate() {
-            tools.add(tool, &format!("{path}[{at}]"), None)?;
+            tools.add(tool, &format!("{path}[{at}]"), (None, grammars))?;
         }
         Ok(Self { listed, ..tools })
     }
 
-    fn add(&mut self, tool: &Value, path: &str, space: Option<&str>) -> Result<(), Fault> {
+    fn add(
+        &mut self,
+        tool: &Value,
+        path: &str,
+        (space, grammars): (Option<&str>, &Grammars),
+    ) -> Result<(), Fault> {
         if !tool.is_object() {
             return Err(wrong(path, tool, "an object"));
         }
         let text = |key: &str| tool[key].as_str().map(str::to_owned);
         let name = text("name");
         let needed = || name.clone().ok_or_else(|| Fault::field(path, "has no `name`"));
-        let input = || {
-            let input = json!({ "type": "string" });
-            json!({ "type": "object", "properties": { INPUT: input }, "required": [INPUT] })
-        };
         match tool["type"].as_str() {
             Some("function") => {
                 let own = needed()?;
@@ -76,11 +79,13 @@ impl Tools {
             Some("namespace") => {
                 let space = needed()?;
                 for (at, tool) in tool["tools"].as_array().into_iter().flatten().enumerate() {
-                    self.add(tool, &format!("{path}.tools[{at}]"), Some(&space))?;
+                    let within = (Some(&*space), grammars);
+                    self.add(tool, &format!("{path}.tools[{at}]"), within)?;
                 }
             }
             Some("custom") => {
-                self.push(needed()?, text("description"), input(), Origin::Custom);
+                let input = input(&tool["format"], &format!("{path}.format"), grammars)?;
+                self.push(needed()?, text("description"), input, Origin::Custom);
             }
             Some(kind) => {
                 if let Some((about, schema, origin)) = built_in(kind) {
@@ -114,6 +119,33 @@ impl Tools {
     pub fn function(&self, space: Option<&str>, name: &str) -> String {
         space.map_or_else(|| name.to_owned(), |space| format!("{space}__{name}"))
     }
+}
+
+/// The parameters of a custom tool: one text, of a grammar if its format is one.
+fn input(format: &Value, path: &str, grammars: &Grammars) -> Result<Value, Fault> {
+    let mut input = json!({ "type": "string" });
+    if format["type"] == "grammar" {
+        let needed = |name: &str| {
+            let text = format[name].as_str();
+            text.ok_or_else(|| wrong(&format!("{path}.{name}"), &format[name], "a text"))
+        };
+        let (syntax, definition) = (needed("syntax")?, needed("definition")?);
+        let compiled = match syntax {
+            "lark" => grammars.lark(definition),
+            "regex" => grammars.regex(definition),
+            _ => {
+                let fault = "is unknown: accepted is `lark` or `regex`";
+                return Err(Fault::field(format!("{path}.syntax"), fault));
+            }
+        };
+        let refused = |why: Refused| {
+            Fault::field(format!("{path}.definition"), format!("cannot be held to: {why}"))
+                .code("unsupported_constraint")
+        };
+        compiled.map_err(refused)?;
+        input[GRAMMAR] = json!({ "syntax": syntax, "definition": definition });
+    }
+    Ok(json!({ "type": "object", "properties": { INPUT: input }, "required": [INPUT] }))
 }
 
 /// A tool that a client runs itself and does not describe.
@@ -204,22 +236,59 @@ impl Origin {
 
 #[cfg(test)]
 mod tests {
+    use qwire_gguf::File;
+    use qwire_text::Vocabulary;
+
     use super::*;
+
+    fn read(body: &Value) -> Result<Tools, Fault> {
+        let bytes: &'static [u8] = include_bytes!("../../../../../assets/qwire-box.gguf");
+        let file = File::from_bytes(bytes).unwrap();
+        let vocabulary = Vocabulary::from_gguf(file.metadata()).unwrap();
+        let grammars = Grammars::new(&vocabulary).unwrap();
+        Tools::read(&mut Fields::of_body(body.to_string().as_bytes()).unwrap(), &grammars)
+    }
+
+    #[test]
+    fn a_grammar_is_held_or_refused() {
+        let check = |format: Value, expected: Result<Value, &str>| {
+            let tool = json!({ "type": "custom", "name": "a", "format": format });
+            let input = |tools: Tools| {
+                tools.functions[0]["function"]["parameters"]["properties"][INPUT].clone()
+            };
+            let found = read(&json!({ "tools": [tool] })).map(input);
+            assert_eq!(found.map_err(|fault| fault.param.unwrap()), expected.map_err(String::from));
+        };
+        let held = |syntax: &str, text: &str| json!({ "syntax": syntax, "definition": text });
+        let grammar = |syntax: &str, text: &str| {
+            let mut format = held(syntax, text);
+            format["type"] = json!("grammar");
+            format
+        };
+        let input =
+            |syntax: &str, text: &str| Ok(json!({ "type": "string", GRAMMAR: held(syntax, text) }));
+        check(json!({ "type": "text" }), Ok(json!({ "type": "string" })));
+        check(grammar("regex", "[a-z]+"), input("regex", "[a-z]+"));
+        check(grammar("lark", "start: \"a\""), input("lark", "start: \"a\""));
+        check(grammar("lark", "start: ("), Err("tools[0].format.definition"));
+        check(grammar("regex", "("), Err("tools[0].format.definition"));
+        check(grammar("yacc", "a"), Err("tools[0].format.syntax"));
+        check(json!({ "type": "grammar", "syntax": "lark" }), Err("tools[0].format.definition"));
+    }
 
     #[test]
     fn every_kind_goes_there_and_back() {
         let body = json!({ "tools": [
             { "type": "function", "name": "a", "parameters": { "type": "object" } },
             { "type": "namespace", "name": "mcp", "tools": [{ "type": "function", "name": "a" }] },
-            { "type": "custom", "name": "patch", "format": { "type": "grammar" } },
+            { "type": "custom", "name": "patch", "format": { "type": "text" } },
             { "type": "local_shell" },
             { "type": "shell" },
             { "type": "apply_patch" },
             { "type": "web_search" },
             { "type": "never seen" },
         ] });
-        let tools =
-            Tools::read(&mut Fields::of_body(body.to_string().as_bytes()).unwrap()).unwrap();
+        let tools = read(&body).unwrap();
         let names: Vec<_> = tools.functions.iter().map(|t| t["function"]["name"].clone()).collect();
         assert_eq!(names, ["a", "mcp__a", "patch", "local_shell", "shell", "apply_patch"]);
         let item = |name: &str, arguments: &str| {
