@@ -39,7 +39,7 @@ const PLACE_BITS: u32 = 40;
 /// An adapter that wgpu knows.
 #[derive(Clone, Debug)]
 pub struct Adapter {
-    adapter: wgpu::Adapter,
+    known: wgpu::Adapter,
     info: wgpu::AdapterInfo,
     /// Its place in the list.
     pub ordinal: usize,
@@ -62,7 +62,7 @@ impl fmt::Display for Adapter {
 impl Adapter {
     /// Why kernels do not run on it, if they do not.
     pub fn refusal(&self) -> Option<String> {
-        let limits = self.adapter.limits();
+        let limits = self.known.limits();
         [
             ("threads of a workgroup", limits.max_compute_invocations_per_workgroup, THREADS),
             ("bytes of a workgroup", limits.max_compute_workgroup_storage_size, WORKGROUP_BYTES),
@@ -105,12 +105,12 @@ pub fn probe() -> Result<Vec<Adapter>, String> {
     };
     found.sort_by_key(|(info, _)| rank(info));
     let numbered = found.into_iter().enumerate();
-    Ok(numbered.map(|(ordinal, (info, adapter))| Adapter { adapter, info, ordinal }).collect())
+    Ok(numbered.map(|(ordinal, (info, known))| Adapter { known, info, ordinal }).collect())
 }
 
 /// A kernel as the device has it.
 struct Pipeline {
-    pipeline: wgpu::ComputePipeline,
+    compiled: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
     bindings: &'static [Binding],
 }
@@ -133,11 +133,11 @@ impl Opened {
             return Err(LoadError(refusal));
         }
         let descriptor = wgpu::DeviceDescriptor {
-            required_limits: adapter.adapter.limits(),
+            required_limits: adapter.known.limits(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
-        let opened = now(adapter.adapter.request_device(&descriptor));
+        let opened = now(adapter.known.request_device(&descriptor));
         let (device, queue) =
             opened.map_err(|error| LoadError(format!("{adapter} cannot be opened: {error}")))?;
         let pipelines = SOURCES.iter().map(|source| compile(&device, source)).collect();
@@ -267,7 +267,7 @@ impl Wgpu {
         let mut encoder = self.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (at, (launch, bound)) in launches.iter().zip(&bound).enumerate() {
-            pass.set_pipeline(&self.on.pipelines[bound.0].pipeline);
+            pass.set_pipeline(&self.on.pipelines[bound.0].compiled);
             pass.set_bind_group(0, &self.groups[bound], &[(at * STRIDE) as u32]);
             let [x, y, z] = launch.grid;
             pass.dispatch_workgroups(x, y, z);
@@ -311,7 +311,7 @@ fn compile(device: &wgpu::Device, source: &Source) -> Pipeline {
     });
     let columns: Vec<_> =
         source.columns.iter().map(|columns| ("COLUMNS", f64::from(*columns))).collect();
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+    let compiled = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label,
         layout: Some(&both),
         module: &module,
@@ -323,7 +323,7 @@ fn compile(device: &wgpu::Device, source: &Source) -> Pipeline {
         },
         cache: None,
     });
-    Pipeline { pipeline, layout, bindings: source.bindings }
+    Pipeline { compiled, layout, bindings: source.bindings }
 }
 
 impl Device for Wgpu {

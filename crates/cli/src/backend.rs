@@ -35,7 +35,8 @@ impl FromStr for Choice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbered = |prefix| text.strip_prefix(prefix).and_then(|number| number.parse().ok());
+        let numbered =
+            |prefix: &str| text.strip_prefix(prefix).and_then(|number| number.parse().ok());
         match (text, numbered("cuda:"), numbered("wgpu:")) {
             ("auto", ..) => Ok(Self::Auto),
             ("cpu", ..) => Ok(Self::Cpu),

@@ -79,7 +79,8 @@ fn edges() -> Vec<f32> {
         let middle = f32::midpoint(low, high).to_bits();
         all.extend([low.to_bits(), middle, middle + 1, middle.max(1) - 1].map(f32::from_bits));
     }
-    all.extend([65519.9, 65520.0, 1e9, f32::INFINITY, f32::NAN, 1e-9, 2.0_f32.powi(-25), 0.0]);
+    // Around the largest half, and half of the smallest: 2^-25.
+    all.extend([65519.9, 65520.0, 1e9, f32::INFINITY, f32::NAN, 1e-9, 2.980_232_2e-8, 0.0]);
     all.extend(all.clone().iter().map(|x| -x));
     all.resize(all.len().next_multiple_of(64), 1.0);
     all
