@@ -15,9 +15,9 @@ pub const NOTICE: &str = "qwire-box: no MODEL was named, so this is the small on
                           it knows qwire, and little else";
 
 #[cfg(feature = "box")]
-const BYTES: Option<&[u8]> = Some(include_bytes!("../../../../../assets/qwire-box.gguf"));
+static BYTES: Option<&[u8]> = Some(include_bytes!("../../../../../assets/qwire-box.gguf"));
 #[cfg(not(feature = "box"))]
-const BYTES: Option<&[u8]> = None;
+static BYTES: Option<&[u8]> = None;
 
 /// Its bytes, if it is there.
 pub fn bytes() -> Option<&'static [u8]> {
