@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod bits;
+
 /// `golden/blocks/NAME.blocks` and their exact values `NAME.f32`; see `golden/README.md`.
 #[test]
 fn dequantisation_equals_the_golden_blocks_bit_for_bit() {
