@@ -17,5 +17,5 @@ mod writer;
 
 pub use digest::Digest;
 pub use disk::{Disk, Terms};
-pub use entry::{Entry, HEAD_BYTES, Identity, Unfit};
+pub use entry::{Entry, HEAD_BYTES, Identity, Unfit, hex};
 pub use folder::{Folder, room_bytes};

@@ -1,6 +1,7 @@
 //! What the command line reads of files: contracts, evidence, options and arrays.
 
 use qwire::readers;
+use qwire_disk::hex;
 use qwire_kernels::NUMBERS_VERSION;
 use sha2::{Digest, Sha256};
 
@@ -23,9 +24,9 @@ pub fn evidence(bytes: &[u8]) {
     let at = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let Ok(manifest) = str::from_utf8(&bytes[..at]) else { return };
     let record = bytes.get(at + 1..).unwrap_or_default();
-    let sum: Vec<_> = Sha256::digest(record).iter().map(|byte| format!("{byte:02x}")).collect();
     let version = NUMBERS_VERSION.to_string();
-    let manifest = manifest.replace("SUM", &sum.concat()).replace("VERSION", &version);
+    let manifest =
+        manifest.replace("SUM", &hex(&Sha256::digest(record))).replace("VERSION", &version);
     let scratch = Scratch::new();
     scratch.put("manifest.json", manifest.as_bytes());
     scratch.put("canary.json", record);

@@ -109,11 +109,11 @@ impl Sampler {
                 mask.forbid(&mut self.scores);
             }
             let scores = std::mem::take(&mut self.scores);
-            let token = self.choose(&scores, softmax::max(&scores), position);
+            let token = self.choose(&scores, None, position);
             self.scores = scores;
             token
         } else {
-            self.choose(logits, max, position)
+            self.choose(logits, Some(max), position)
         }
     }
 
@@ -148,11 +148,11 @@ impl Sampler {
         }
     }
 
-    /// One of the tokens by their scores, the best of which is `max`.
-    fn choose(&mut self, scores: &[f32], max: f32, position: u64) -> Result<u32, Poison> {
+    /// One of the tokens by their scores, the best of which may be known.
+    fn choose(&mut self, scores: &[f32], max: Option<f32>, position: u64) -> Result<u32, Poison> {
         let s = &self.sampling;
         if s.is_greedy() {
-            return first(scores, max);
+            return first(scores, max.unwrap_or_else(|| softmax::max(scores)));
         }
         let set = &mut self.candidates;
         set.reset();
