@@ -1,6 +1,7 @@
 """Makes the box model from nothing: `python make.py --output FOLDER`. See README.md."""
 
 import argparse
+import hashlib
 import pathlib
 
 from tokenizers import Tokenizer
@@ -28,7 +29,9 @@ def main():
         gguf_file.vocabulary(given.begun).save(str(path))
     tokenizer = Tokenizer.from_file(str(path)) if path.exists() else tokens.train(path)
     begun = gguf_file.read(given.begun) if given.begun else None
-    model = train.train(tokenizer, given.output, given.steps, given.threads, begun)
+    # Who goes on draws conversations that the model has not seen.
+    seed = hashlib.sha256(given.begun.read_bytes()).hexdigest() if begun else train.SEED
+    model = train.train(tokenizer, given.output, given.steps, given.threads, seed, begun)
     template = (HERE / "template.jinja").read_text()
     gguf_file.write(given.output / "box-f32.gguf", model, tokenizer, template, CONTEXT)
 

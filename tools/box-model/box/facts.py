@@ -114,7 +114,26 @@ what's the command that {d}?|which of the commands {d}?|does anything {d}?|the w
 how does one go about {g}?|how do I start with {g}?|I am interested in {g}|I am thinking of {g}.
 what do I type for {g}?|what is used for {g}?|which option is for {g}?|{g} is what I want
 what is good for {g}?|does qwire support {g}?|is {g} supported?|is there support for {g}?
-is there a trick for {g}?|{g}, how?
+is there a trick for {g}?|{g}, how?|would you tell me how to {w}?|could you explain how to {w}?
+can you show me how to {w}?|can you tell me how one can {w}?|would you know how to {w}?
+do you happen to know how to {w}?|I wonder how to {w}|I wonder if I can {w}.|I wondered how one can {w}
+I am wondering if it is possible to {w}|I was curious how to {w}.|the right command to {w}?
+what's the right way to {w}?|what would the command be to {w}?|what would you type to {w}?
+what would be a good way to {w}?|which would be the option to {w}?|what must one do to {w}?
+what must be typed to {w}?|what do I have to type to {w}?|do I need a command to {w}?
+are there commands to {w}?|is there some command that lets me {w}?|is there any option to {w}?
+there must be a command to {w}|I need to {w}.|I need to {w}, which command does that?
+I need to {w}, what do I type?|I have to {w}, how does that work?|I want to {w}, how does one do it?
+I'd like to {w}, is that possible?|I should {w}, but how?|we need to {w}, how do we do that?
+a short question: how can I {w}?|just a question, how would I {w}?|let's say I want to {w}.
+assume that I want to {w}, what do I do?|imagine I want to {w}. What now?|say I wanted to {w}, how then?
+given that I want to {w}, what comes next?|supposing I had to {w}, how?|steps to {w}?
+what steps do I take to {w}?|list the steps for {g}|which steps lead to {g}?|how is it that I {w}?
+how can {g} be done?|how would {g} be done?|how does one get to {w}?|by what means do I {w}?
+is {g} done by a command?|how is {g} possible?|which way is there for {g}?|give me a command for {g}
+give me a way to {w}|give me an option for {g}|name a command for {g}|I need a command for {g}
+what can I do to {w}?|what could I do to {w}?|anything to {w}?|some hint on {g}?|a hint how to {w}?
+instructions for {g}|instructions to {w}|the way to {w} please|guide me to {w}|advise me how to {w}
 """)
 HELD_OUT = """could you tell me how I {w}?|what would be the right command to {w}?|I need to {w}, how is that done?|is there a command to {w}?
 what must I do to {w}?|would you show me how one can {w}?|quick question: how do I {w}?|I was wondering how to {w}
@@ -238,7 +257,7 @@ def question(values, fact, frames=None):
 OPENERS = bars("""
 hey,|hi,|hello,|ok,|okay,|so,|well,|sorry,|please,|a question:|question:|one more thing:|and
 another question:|hi there,|good morning,|next:|also,|now|just wondering,|btw,|excuse me,|listen,
-thanks,|good,|qwire:|quick question:|tell me,|say,|dear model,|I wonder,|one thing:|hm,|then,|but
+thanks,|good,|qwire:|short question:|tell me,|say,|dear model,|I wonder,|one thing:|hm,|then,|but
 """)
 BEFORE = bars("""
 I am new here.|I just installed qwire.|I have a GGUF file.|I use Linux.|I am a beginner.

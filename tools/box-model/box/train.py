@@ -20,7 +20,7 @@ from .model import Model, Shape
 SEED = 1
 RATE, FLOOR, WARM_UP, HOLD = 2e-3, 0.02, 100, 0.5
 AGENTS = 0.55, 0.55  # the share of conversations that have tools, first and last
-AGAIN_RATE, AGAIN_HOLD, AGAIN_AGENTS = 1.5e-3, 0.1, (0.35, 0.55)  # of a model that is trained already
+AGAIN_RATE, AGAIN_HOLD, AGAIN_AGENTS = 1.5e-3, 0.1, (0.12, 0.5)  # of a model that is trained already
 BALANCE = 0.01
 DECAY = 0.05
 SIZE, PARTS = 1024, 2
@@ -46,12 +46,13 @@ def twin(model):
 
 
 class Run:
-    """One training: model, optimiser, streams and the step it is at."""
+    """One training: model, optimiser, streams and the step it is at. `seed` names what it draws."""
 
-    def __init__(self, tokenizer, folder, steps, threads, begun=None):
+    def __init__(self, tokenizer, folder, steps, threads, seed=SEED, begun=None):
         torch.manual_seed(SEED)
         torch.set_num_threads(1)
         self.tokenizer, self.folder, self.steps, self.step = tokenizer, folder, steps, 0
+        self.seed = seed
         self.again = begun is not None
         self.model = begun or Model(Shape(vocabulary=tokenizer.get_vocab_size()))
         self.model.train()
@@ -64,8 +65,8 @@ class Run:
             {"params": vectors, "weight_decay": 0},
         ]
         self.optimiser = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), fused=True)
-        self.short = batches.Stream(tokenizer, SEED, SIZE)
-        self.long = batches.Stream(tokenizer, SEED, SIZE, long=True)
+        self.short = batches.Stream(tokenizer, seed, SIZE)
+        self.long = batches.Stream(tokenizer, seed, SIZE, long=True)
         self.tokens = 0
         if (folder / "checkpoint.pt").exists():
             self.resume()
@@ -93,7 +94,7 @@ class Run:
 
     def batch(self, part):
         """A batch of this step, which depends on the step and the streams' places alone."""
-        generator = random.Random(f"{SEED} step {self.step} part {part}")
+        generator = random.Random(f"{self.seed} step {self.step} part {part}")
         done = self.step / self.steps
         first = self.step < INDUCTION_FIRST and not self.again
         if generator.random() < (0.10 if first else 0.03):
@@ -127,11 +128,11 @@ def backward(model, batch):
     return loss.item()
 
 
-def train(tokenizer, folder, steps, threads, begun=None):
+def train(tokenizer, folder, steps, threads, seed=SEED, begun=None):
     """Trains up to `steps`, with a line per report in train.jsonl; returns the model. `begun` is a
     model to go on from, otherwise one begins from nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(tokenizer, folder, steps, threads, begun)
+    run = Run(tokenizer, folder, steps, threads, seed, begun)
     questions = held_out.documents(tokenizer, 200, 120)
     losses, since, tokens = [], time.time(), run.tokens
     with open(folder / "train.jsonl", "a", buffering=1) as log:
