@@ -113,7 +113,7 @@ fn gop_s(pool: &Pool, isa: Isa, format: &Format) -> f64 {
     let mut row = Row::<1>::new(K);
     quantise_narrow(isa, &x, &mut row);
     let mut packs = vec![Pack::default(); TILES];
-    packs.iter_mut().for_each(|pack| pack.gather([&row; TOKENS].into_iter()));
+    packs.iter_mut().for_each(|pack| pack.gather(isa, [&row; TOKENS].into_iter()));
     let round = || {
         let (start, tiles) = (Instant::now(), AtomicU64::new(0));
         pool.run(pool.workers(), &|_, _| {

@@ -120,12 +120,14 @@ impl Floor<'_> {
         if !x.narrow.is_empty() {
             let packs = &mut x.narrow_packs[..tiles.len()];
             self.each(packs, x.k, |_, tile, pack| {
-                pack.gather(rows(tile).map(|row| &x.narrow[*row]));
+                pack.gather(self.isa, rows(tile).map(|row| &x.narrow[*row]));
             });
         }
         if !x.wide.is_empty() {
             let packs = &mut x.wide_packs[..tiles.len()];
-            self.each(packs, x.k, |_, tile, pack| pack.gather(rows(tile).map(|row| &x.wide[*row])));
+            self.each(packs, x.k, |_, tile, pack| {
+                pack.gather(self.isa, rows(tile).map(|row| &x.wide[*row]));
+            });
         }
     }
 

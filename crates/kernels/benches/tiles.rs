@@ -160,8 +160,12 @@ fn measure(
     let mut two = vec![Row::<2>::new(K); tokens];
     one.iter_mut().zip(&x).for_each(|(row, x)| quantise_narrow(isa, x, row));
     two.iter_mut().zip(&x).for_each(|(row, x)| quantise_wide(isa, x, row));
-    narrow.iter_mut().zip(one.chunks(TOKENS)).for_each(|(pack, rows)| pack.gather(rows.iter()));
-    wider.iter_mut().zip(two.chunks(TOKENS)).for_each(|(pack, rows)| pack.gather(rows.iter()));
+    for (pack, rows) in narrow.iter_mut().zip(one.chunks(TOKENS)) {
+        pack.gather(isa, rows.iter());
+    }
+    for (pack, rows) in wider.iter_mut().zip(two.chunks(TOKENS)) {
+        pack.gather(isa, rows.iter());
+    }
     let acts = match (format.quantised, wide) {
         (false, _) => Acts::Float(&slices),
         (true, false) => Acts::Narrow(&narrow),
@@ -205,11 +209,12 @@ fn rows() {
             wide * 1e6
         );
     }
+    let isa = *Isa::available().last().expect("the scalar one");
     for tokens in [1, 4, 16] {
         let (one, two) = (vec![Row::<1>::new(K); tokens], vec![Row::<2>::new(K); tokens]);
         let (mut narrow, mut wide) = (Pack::default(), Pack::default());
-        let n = quickest(|| narrow.gather(black_box(&one).iter())) / tokens as f64;
-        let w = quickest(|| wide.gather(black_box(&two).iter())) / tokens as f64;
+        let n = quickest(|| narrow.gather(isa, black_box(&one).iter())) / tokens as f64;
+        let w = quickest(|| wide.gather(isa, black_box(&two).iter())) / tokens as f64;
         println!(
             "gathered by {tokens:2}: {:.2} us a row, {:.2} us of two planes",
             n * 1e6,

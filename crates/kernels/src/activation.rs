@@ -64,8 +64,23 @@ impl<const P: usize> Row<P> {
     }
 
     /// The code of one value.
+    #[inline(always)]
     pub fn code(&self, i: usize) -> i32 {
         self.planes.iter().fold(0, |code, plane| 128 * code + i32::from(plane[i]))
+    }
+
+    /// Four bytes of a plane.
+    #[inline(always)]
+    pub(crate) fn bytes(&self, plane: usize, i: usize) -> [u8; 4] {
+        let bytes = self.planes[plane][i..].first_chunk::<4>().expect("whole blocks");
+        bytes.map(|byte| byte as u8)
+    }
+
+    /// Two codes as words.
+    #[inline(always)]
+    pub(crate) fn words(&self, i: usize) -> [u8; 4] {
+        let [[a, b], [c, d]] = [i, i + 1].map(|i| (self.code(i) as i16).to_le_bytes());
+        [a, b, c, d]
     }
 }
 

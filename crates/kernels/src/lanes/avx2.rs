@@ -6,14 +6,14 @@
 
 use std::arch::x86_64::{
     __m256, __m256i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128,
-    _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps,
-    _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_castps_si256, _mm256_castsi256_ps,
-    _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32,
-    _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_or_si256, _mm256_set1_epi16,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
+    _mm_prefetch, _mm_setr_epi32, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_castps_si256,
+    _mm256_castsi256_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
+    _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_or_si256,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
     _mm256_shuffle_epi8, _mm256_sign_epi8, _mm256_sll_epi32, _mm256_srl_epi32, _mm256_storeu_ps,
-    _mm256_sub_epi32, _mm256_xor_si256,
+    _mm256_sub_epi16, _mm256_sub_epi32, _mm256_xor_si256,
 };
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -203,40 +203,71 @@ pub(crate) const fn dot_class(bits: usize) -> usize {
     }
 }
 
+/// Two planes of several tokens are words, whose products are summed in 32 bits.
+pub(crate) const WORDS: bool = true;
+
+/// The class of codes in words.
+const WORD: usize = 16;
+
 /// Products that a part holds exactly: its 16 bits have room for 8 * 2 * 15 * 127 = 30,480, for
-/// 4 * 2 * 31 * 127 = 31,496, for 2 * 2 * 63 * 127 = 32,004 and for 2 * 128 * 127 = 32,512.
+/// 4 * 2 * 31 * 127 = 31,496, for 2 * 2 * 63 * 127 = 32,004 and for 2 * 128 * 127 = 32,512. Words
+/// have no such part.
 pub(crate) const fn exact(bits: usize) -> usize {
     match bits {
-        4 => 8,
+        4 | WORD => 8,
         5 => 4,
         6 => 2,
         _ => 1,
     }
 }
 
-/// Whether sums are kept beside their parts.
-const fn is_long(planes: usize, bits: usize) -> bool {
-    planes > 1 || exact(bits) < 8
+/// Whether sums are kept beside their parts, or those of two scales are computed at a time.
+const fn is_long(planes: usize, bits: usize, scales: usize) -> bool {
+    if bits == WORD { scales > 1 } else { planes > 1 || exact(bits) < 8 }
 }
 
-/// A part of a sum, to which products are added.
+/// A part of a sum, to which products are added; of words it is the sum itself.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-pub(crate) fn open(_sum: I) -> I {
-    none()
+pub(crate) fn open<const BITS: usize>(sum: I) -> I {
+    if BITS == WORD { sum } else { none() }
 }
 
 /// The sum with its part.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-pub(crate) fn close(sum: I, part: I) -> I {
-    add(sum, widened(part))
+pub(crate) fn close<const BITS: usize>(sum: I, part: I) -> I {
+    if BITS == WORD { part } else { add(sum, widened(part)) }
 }
 
-/// part + the four products of bytes, codes without and x with sign; no x is -128.
+/// Codes of bytes as words less their zero point: of each lane the former two, then the latter.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn widen(codes: &[I; 8], zero: Option<usize>) -> [I; 16] {
+    let zero = _mm256_set1_epi16(zero.map_or(0, |log| 1 << log));
+    let mut words = [none(); 16];
+    for (j, codes) in codes.iter().enumerate() {
+        for (form, places) in [0x8001_8000_u32, 0x8003_8002].into_iter().enumerate() {
+            // Of each lane's bytes, in each half of the vector.
+            let lane = |lane: u32| (places + lane * 0x0004_0004) as i32;
+            let places = _mm_setr_epi32(lane(0), lane(1), lane(2), lane(3));
+            let places = _mm256_broadcastsi128_si256(places);
+            words[8 * form + j] =
+                twice!(*codes, |x| _mm256_sub_epi16(_mm256_shuffle_epi8(x, places), zero));
+        }
+    }
+    words
+}
+
+/// part + the four products of bytes, codes without and x with sign; no x is -128. Of words, which
+/// both have a sign, there are two.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
+    if BITS == WORD {
+        let products = [_mm256_madd_epi16(codes[0], x[0]), _mm256_madd_epi16(codes[1], x[1])];
+        return add(part, products);
+    }
     if BITS < 8 {
         return add_pairs(part, pairs(codes, x));
     }

@@ -159,27 +159,33 @@ pub(crate) const fn dot_class(_bits: usize) -> usize {
     8
 }
 
+/// Planes are bytes, however many tokens there are.
+pub(crate) const WORDS: bool = false;
+
+/// The class of codes in words, of which there are none.
+const WORD: usize = 8;
+
 /// Products that a part holds exactly.
 pub(crate) const fn exact(_bits: usize) -> usize {
     8
 }
 
 /// Whether sums are kept beside their parts.
-const fn is_long(_planes: usize, _bits: usize) -> bool {
+const fn is_long(_planes: usize, _bits: usize, _scales: usize) -> bool {
     false
 }
 
 /// A part of a sum, to which products are added: here the sum itself.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 #[inline]
-pub(crate) fn open(sum: I) -> I {
+pub(crate) fn open<const BITS: usize>(sum: I) -> I {
     sum
 }
 
 /// The sum with its part.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 #[inline]
-pub(crate) fn close(_sum: I, part: I) -> I {
+pub(crate) fn close<const BITS: usize>(_sum: I, part: I) -> I {
     part
 }
 
@@ -188,6 +194,12 @@ pub(crate) fn close(_sum: I, part: I) -> I {
 #[inline]
 pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
     _mm512_dpbusd_epi32(part, codes, x)
+}
+
+/// Codes as words, of which there are none.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn widen(_codes: &[I; 8], _zero: Option<usize>) -> [I; 16] {
+    unreachable!("planes are bytes")
 }
 
 /// Whether a tile with more tokens than run side by side loops over as many as it has.

@@ -2,12 +2,15 @@
 
 /// Adds one group to the sums of T tokens, N of them side by side. A macro, for a function of this
 /// size is not inlined, and loops, for a closure given to `array::map` is not inlined either: what
-/// passes between functions passes through memory. `x`: the group's part of the activations.
+/// passes between functions passes through memory. `x`: the group's part of the activations. Planes
+/// of bytes have a sum each and meet the same codes; of words they share a sum, with codes of their
+/// own.
 macro_rules! add_group {
     ($t:tt / $n:tt, $p:tt, $scales:tt, $biases:tt, $bits:tt,
      $group:expr, $zero:expr, $x:expr, $acc:expr) => {{
         const HALF: [usize; 3] = [0, 8, 4];
         let (group, x) = ($group, $x);
+        let forms = group.codes.len() / 8;
         for from in (0..$t).step_by($n) {
             // Cut once, so that nothing is checked inside.
             let acc = &mut $acc[from..from + $n];
@@ -18,9 +21,9 @@ macro_rules! add_group {
                 let mut planes = [[none(); $n]; $p];
                 for first in (s * half..(s + 1) * half).step_by(exact($bits).min(half)) {
                     let mut parts = [[none(); $n]; $p];
-                    for plane in 0..$p {
+                    for plane in 0..$p / forms {
                         for n in 0..$n {
-                            parts[plane][n] = open(planes[plane][n]);
+                            parts[plane][n] = open::<$bits>(planes[plane][n]);
                         }
                     }
                     for j in first..first + exact($bits).min(half) {
@@ -28,19 +31,20 @@ macro_rules! add_group {
                             let dwords = &x.planes[plane][4 * (j * $t + from)..][..4 * $n];
                             for n in 0..$n {
                                 let x = dword(&dwords[4 * n..]);
-                                parts[plane][n] =
-                                    multiply::<$bits>(parts[plane][n], group.codes[j], x);
+                                let part = &mut parts[plane / forms][n];
+                                *part =
+                                    multiply::<$bits>(*part, group.codes[plane % forms * 8 + j], x);
                             }
                         }
                     }
-                    for plane in 0..$p {
+                    for plane in 0..$p / forms {
                         for n in 0..$n {
-                            planes[plane][n] = close(planes[plane][n], parts[plane][n]);
+                            planes[plane][n] = close::<$bits>(planes[plane][n], parts[plane][n]);
                         }
                     }
                 }
                 let mut sum = planes[0];
-                for plane in 1..$p {
+                for plane in 1..$p / forms {
                     for n in 0..$n {
                         sum[n] = add(shl(sum[n], 7), planes[plane][n]);
                     }
@@ -69,7 +73,7 @@ pub(crate) use add_group;
 
 /// Declares it with the instruction set's features, for each `tokens => most / together, fewer`:
 /// how many tokens are in a tile, for how many it has room, and how many of them run side by side;
-/// fewer, where parts of sums take registers of their own all the while (`is_long`). A tile with
+/// fewer, where their sums take more registers (`is_long`). A tile with
 /// just its most tokens keeps their sums in registers, and a smaller one loops over them.
 macro_rules! tiles {
     ($features:literal,
@@ -77,10 +81,15 @@ macro_rules! tiles {
         use $crate::tile::pack::{Pack, View};
         use $crate::tile::{ROWS as TILE_ROWS, Sums, TOKENS};
 
-        /// 32 codes of sixteen rows: dword j of each lane holds k = 4 j .. 4 j + 4.
+        /// 32 codes of sixteen rows. In bytes dword j of each lane holds k = 4 j .. 4 j + 4; in words
+        /// it holds the former two of them, and dword 8 + j the latter.
         #[derive(Clone, Copy)]
-        pub(crate) struct Unpacked<const SCALES: usize, const BIASES: usize> {
-            pub codes: [I; 8],
+        pub(crate) struct Unpacked<
+            const SCALES: usize,
+            const BIASES: usize,
+            const DWORDS: usize = 8,
+        > {
+            pub codes: [I; DWORDS],
             pub scale: [F; SCALES],
             pub bias: [F; BIASES],
         }
@@ -99,11 +108,12 @@ macro_rules! tiles {
             const T: usize,
             const N: usize,
             const P: usize,
+            const DWORDS: usize,
             const SCALES: usize,
             const BIASES: usize,
             const BITS: usize,
         >(
-            groups: &[Unpacked<SCALES, BIASES>],
+            groups: &[Unpacked<SCALES, BIASES, DWORDS>],
             zero_log: Option<usize>,
             at: usize,
             x: View<'_, P>,
@@ -127,6 +137,35 @@ macro_rules! tiles {
             sums.iter_mut().zip(&acc[..tokens]).for_each(|(sums, acc)| *sums = store(*acc));
         }
 
+        /// Adds a slab to the sums of one tile, by the kernel for its number of tokens.
+        #[target_feature(enable = $features)]
+        fn add_tile<
+            const P: usize,
+            const DWORDS: usize,
+            const SCALES: usize,
+            const BIASES: usize,
+            const BITS: usize,
+        >(
+            slab: &[Unpacked<SCALES, BIASES, DWORDS>],
+            zero_log: Option<usize>,
+            at: usize,
+            x: View<'_, P>,
+            bytes: &[u8],
+            sums: &mut Sums,
+        ) {
+            match x.tokens {
+                $($($tokens)|+ if is_long(P, BITS, SCALES) => {
+                    add_slab::<$most, $fewer, P, DWORDS, SCALES, BIASES, BITS>(
+                        slab, zero_log, at, x, bytes, sums,
+                    );
+                }
+                $($tokens)|+ => add_slab::<$most, $together, P, DWORDS, SCALES, BIASES, BITS>(
+                    slab, zero_log, at, x, bytes, sums,
+                ),)*
+                other => panic!("no kernel takes {other} tokens"),
+            }
+        }
+
         /// Several tokens: each slab is unpacked once and meets every tile.
         #[target_feature(enable = $features)]
         pub(crate) fn many<
@@ -142,29 +181,31 @@ macro_rules! tiles {
             tiles: &[Pack<P>],
             sums: &mut [Sums],
         ) {
-            let nothing =
-                Unpacked { codes: [none(); 8], scale: [zero(); SCALES], bias: [zero(); BIASES] };
-            let mut slab = [nothing; 8];
+            let (scale, bias) = ([zero(); SCALES], [zero(); BIASES]);
+            let mut slab = [Unpacked { codes: [none(); 8], scale, bias }; 8];
+            let mut words = [Unpacked { codes: [none(); 16], scale, bias }; 8];
+            let in_words = WORDS && P == 2 && tiles.iter().any(|pack| pack.view().words);
             let sums = &mut sums[..tiles.len()];
             sums.iter_mut().for_each(|sums| *sums = [[0.0; TILE_ROWS]; TOKENS]);
             for at in (0..k / 32).step_by(8) {
                 // SAFETY: it needs the features that this function has.
                 unsafe { unpack(panel, k, at, &mut slab) };
-                let slab = &slab[..8.min(k / 32 - at)];
+                let groups = 8.min(k / 32 - at);
+                if in_words {
+                    for (words, group) in words[..groups].iter_mut().zip(&slab) {
+                        let (scale, bias) = (group.scale, group.bias);
+                        *words = Unpacked { codes: widen(&group.codes, zero_log), scale, bias };
+                    }
+                }
+                let (slab, words) = (&slab[..groups], &words[..groups]);
                 let place = |group: usize| panel.len() * group / (k / 32);
-                let mut bytes = &panel[place(at)..place(at + slab.len())];
+                let mut bytes = &panel[place(at)..place(at + groups)];
                 for (pack, sums) in tiles.iter().zip(&mut *sums) {
                     let x = pack.view();
-                    match x.tokens {
-                        $($($tokens)|+ if is_long(P, BITS) => {
-                            add_slab::<$most, $fewer, P, SCALES, BIASES, BITS>(
-                                slab, zero_log, at, x, bytes, sums,
-                            );
-                        }
-                        $($tokens)|+ => add_slab::<$most, $together, P, SCALES, BIASES, BITS>(
-                            slab, zero_log, at, x, bytes, sums,
-                        ),)*
-                        other => panic!("no kernel takes {other} tokens"),
+                    if in_words && x.words {
+                        add_tile::<P, 16, SCALES, BIASES, WORD>(words, None, at, x, bytes, sums);
+                    } else {
+                        add_tile::<P, 8, SCALES, BIASES, BITS>(slab, zero_log, at, x, bytes, sums);
                     }
                     bytes = &[];
                 }

@@ -4,8 +4,11 @@
 //! planes  [k / 4][tokens][4 bytes]        d  [k / 32][tokens]
 //! nsum    minus the sum of codes,  dsum   d * f32(sum):  [k / 32 or 16][tokens]
 //! ```
+//! Two planes hold the first and the second byte of codes, or words: then the first plane has codes
+//! 4 i and 4 i + 1, the second 4 i + 2 and 4 i + 3.
 
 use crate::activation::{BLOCK, Row, SUM};
+use crate::isa::{Isa, Level};
 
 /// An outlier of one of the tokens.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -22,6 +25,7 @@ pub struct Outlier {
 #[derive(Clone, Debug)]
 pub struct Pack<const P: usize> {
     tokens: usize,
+    words: bool,
     planes: [Vec<u8>; P],
     d: Vec<f32>,
     nsum: [Vec<i32>; 2], // per 32, per 16
@@ -34,6 +38,8 @@ pub struct Pack<const P: usize> {
 pub struct View<'a, const P: usize> {
     /// Tokens side by side.
     pub tokens: usize,
+    /// Whether two planes are words.
+    pub words: bool,
     /// [k / 4, tokens, 4] each
     pub planes: [&'a [u8]; P],
     /// [k / 32, tokens]
@@ -91,8 +97,13 @@ impl<'a, const P: usize> View<'a, P> {
     /// The code of value i of a token.
     #[inline(always)]
     pub fn code(&self, token: usize, i: usize) -> i32 {
-        let at = (i / 4 * self.tokens + token) * 4 + i % 4;
-        self.planes.iter().fold(0, |code, plane| 128 * code + i32::from(plane[at] as i8))
+        let at = (i / 4 * self.tokens + token) * 4;
+        if self.words {
+            let word = &self.planes[i % 4 / 2][at + 2 * (i % 2)..][..2];
+            return i32::from(i16::from_le_bytes([word[0], word[1]]));
+        }
+        let bytes = self.planes.iter().map(|plane| i32::from(plane[at + i % 4] as i8));
+        bytes.fold(0, |code, byte| 128 * code + byte)
     }
 }
 
@@ -100,6 +111,7 @@ impl<const P: usize> Default for Pack<P> {
     fn default() -> Self {
         Self {
             tokens: 0,
+            words: false,
             planes: std::array::from_fn(|_| Vec::new()),
             d: Vec::new(),
             nsum: Default::default(),
@@ -110,9 +122,17 @@ impl<const P: usize> Default for Pack<P> {
 }
 
 impl<const P: usize> Pack<P> {
-    /// Takes the rows of some tokens. Memory of earlier tokens is used again.
-    pub fn gather<'a>(&mut self, rows: impl ExactSizeIterator<Item = &'a Row<P>> + Clone) {
+    /// Takes the rows of some tokens, in the form that an instruction set multiplies. Memory of
+    /// earlier tokens is used again.
+    pub fn gather<'a>(
+        &mut self,
+        isa: Isa,
+        rows: impl ExactSizeIterator<Item = &'a Row<P>> + Clone,
+    ) {
         let tokens = rows.len();
+        // It has no product of bytes with a sum of 32 bits. A single token meets bytes as they
+        // unpack.
+        self.words = P == 2 && isa.level() == Level::Avx2 && tokens > 1;
         let k = rows.clone().next().map_or(0, |row| row.planes[0].len());
         self.tokens = tokens;
         self.planes.iter_mut().for_each(|plane| plane.resize(k * tokens, 0));
@@ -123,15 +143,14 @@ impl<const P: usize> Pack<P> {
         }
         self.outliers.clear();
         for (t, row) in rows.enumerate() {
-            for (to, from) in self.planes.iter_mut().zip(&row.planes) {
-                let dwords = to.chunks_exact_mut(4).skip(t).step_by(tokens);
-                for (to, from) in dwords.zip(from.chunks_exact(4)) {
-                    to.copy_from_slice(&[
-                        from[0] as u8,
-                        from[1] as u8,
-                        from[2] as u8,
-                        from[3] as u8,
-                    ]);
+            for (p, plane) in self.planes.iter_mut().enumerate() {
+                let dwords = plane.chunks_exact_mut(4).skip(t).step_by(tokens);
+                for (i, to) in dwords.enumerate() {
+                    to.copy_from_slice(&if self.words {
+                        row.words(4 * i + 2 * p)
+                    } else {
+                        row.bytes(p, 4 * i)
+                    });
                 }
             }
             for (at, (d, sums)) in row.d.iter().zip(row.sums.chunks_exact(2)).enumerate() {
@@ -156,6 +175,7 @@ impl<const P: usize> Pack<P> {
         let [n32, n16] = &self.nsum;
         View {
             tokens: self.tokens,
+            words: self.words,
             planes: std::array::from_fn(|p| self.planes[p].as_slice()),
             d: &self.d,
             nsum: [n32, n16],

@@ -40,16 +40,17 @@ fn run(isa: Isa, format: &Format, rows: &[u8], x: &[Vec<f32>], wide: bool) -> Ve
             format.tile(isa, panel, Acts::Float(&tokens), sums);
         }
     } else if wide {
-        let packs = packs(&tiles, |x, row| quantise_wide(isa, x, row));
+        let packs = packs(isa, &tiles, |x, row| quantise_wide(isa, x, row));
         format.tile(isa, panel, Acts::Wide(&packs), &mut sums);
     } else {
-        let packs = packs(&tiles, |x, row| quantise_narrow(isa, x, row));
+        let packs = packs(isa, &tiles, |x, row| quantise_narrow(isa, x, row));
         format.tile(isa, panel, Acts::Narrow(&packs), &mut sums);
     }
     tiles.iter().zip(&sums).flat_map(|(tile, sums)| sums[..tile.len()].to_vec()).collect()
 }
 
 fn packs<const P: usize>(
+    isa: Isa,
     tiles: &[&[Vec<f32>]],
     quantise: impl Fn(&[f32], &mut Row<P>),
 ) -> Vec<Pack<P>> {
@@ -57,7 +58,7 @@ fn packs<const P: usize>(
         let mut rows = vec![Row::new(tile[0].len()); tile.len()];
         rows.iter_mut().zip(*tile).for_each(|(row, x)| quantise(x, row));
         let mut pack = Pack::default();
-        pack.gather(rows.iter());
+        pack.gather(isa, rows.iter());
         pack
     };
     tiles.iter().map(pack).collect()

@@ -177,19 +177,23 @@ fn products(isa: Isa, format: &Format, panel: Panel<'_>, x: &[Vec<f32>], wide: b
         let x: Vec<&[f32]> = x.iter().map(Vec::as_slice).collect();
         format.tile(isa, panel, Acts::Float(&x), &mut sums);
     } else if wide {
-        let pack = packed(x, |x, row| quantise_wide(isa, x, row));
+        let pack = packed(isa, x, |x, row| quantise_wide(isa, x, row));
         format.tile(isa, panel, Acts::Wide(&[pack]), &mut sums);
     } else {
-        let pack = packed(x, |x, row| quantise_narrow(isa, x, row));
+        let pack = packed(isa, x, |x, row| quantise_narrow(isa, x, row));
         format.tile(isa, panel, Acts::Narrow(&[pack]), &mut sums);
     }
     sums[0][..x.len()].concat()
 }
 
-fn packed<const P: usize>(x: &[Vec<f32>], quantise: impl Fn(&[f32], &mut Row<P>)) -> Pack<P> {
+fn packed<const P: usize>(
+    isa: Isa,
+    x: &[Vec<f32>],
+    quantise: impl Fn(&[f32], &mut Row<P>),
+) -> Pack<P> {
     let mut rows = vec![Row::new(x[0].len()); x.len()];
     rows.iter_mut().zip(x).for_each(|(row, x)| quantise(x, row));
     let mut pack = Pack::default();
-    pack.gather(rows.iter());
+    pack.gather(isa, rows.iter());
     pack
 }
