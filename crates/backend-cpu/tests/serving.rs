@@ -11,7 +11,7 @@ use std::time::Duration;
 use qwire_backend_cpu::Cpu;
 use qwire_disk::{Disk, Identity, Terms};
 use qwire_engine::{
-    Choice, Engine, Event, Report, Request, RequestId, Sampled, Sampling, Settings,
+    Choice, Engine, Event, MOST_GUESSES, Report, Request, RequestId, Sampled, Sampling, Settings,
 };
 use qwire_gguf::File;
 use qwire_kernels::Isa;
@@ -221,6 +221,30 @@ fn company_cache_and_preemption_change_nothing() {
         let restored = scene.engine.scheduler().stats().counters.restored_tokens;
         assert!(pages == 12 || restored > 500, "{restored} tokens from the disk");
         scene.settle();
+    }
+}
+
+/// Answers of two tokens, in which runs come again and go on in another way.
+#[test]
+fn guesses_change_nothing() {
+    let file = model();
+    let told = |threads: usize, guesses: usize| {
+        let mut scene = Scene::new(&file, threads, 64, Settings { guesses, ..Settings::default() });
+        let answers = [0, 1].map(|id| {
+            let mut request = Request { max_tokens: 150, ..request(id) };
+            request.choices[0].sampling.logit_bias = vec![(100, 60.0), (200, 60.0)];
+            scene.submit(id, request);
+            scene.finish()
+        });
+        let counters = scene.engine.scheduler().stats().counters;
+        (answers, counters.guessed, counters.guessed_right)
+    };
+    let (alone, guessed, _) = told(1, 0);
+    assert_eq!(guessed, 0);
+    for (threads, guesses) in [(1, MOST_GUESSES), (2, 3), (3, MOST_GUESSES)] {
+        let (told, guessed, right) = told(threads, guesses);
+        assert_eq!(told, alone, "{threads} threads, {guesses} guesses");
+        assert!(right > 50 && guessed > right + 10, "{right} of {guessed} right");
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
+use qwire_engine::MOST_GUESSES;
 use qwire_kernels::Isa;
 use qwire_model::KvType;
 
@@ -51,6 +52,24 @@ pub struct StepArgs {
     /// where the disk has room, never takes none, always makes them first
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pack: Packing,
+}
+
+/// How answers are sped up.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Machine")]
+pub struct GuessArgs {
+    /// Most tokens that are guessed from the text so far and checked in one step, while one answer
+    /// is alone and it pays; 0 for none. The answer is the same
+    #[arg(long, value_name = "N", default_value_t = MOST_GUESSES as u8)]
+    #[arg(value_parser = clap::value_parser!(u8).range(..=MOST_GUESSES as i64))]
+    guesses: u8,
+}
+
+impl GuessArgs {
+    /// Most guesses of a step.
+    pub fn most(&self) -> usize {
+        self.guesses.into()
+    }
 }
 
 /// [`KvType`] on the command line; documented at its flag, which keeps the help in two columns.

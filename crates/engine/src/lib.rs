@@ -30,7 +30,7 @@ pub use request::{
     Bounds, Choice, Class, Pooling, Refusal, Report, Request, RequestId, Salt, Settings,
 };
 pub use sampler::{Sampler, Sampling};
-pub use scheduler::{Plan, Scheduler};
+pub use scheduler::{MOST_GUESSES, Plan, Scheduler};
 pub use service::{Answer, Handle, Health, Service, Sink};
 pub use stats::{Counters, Histogram, Progress, Stats};
 pub use tree::{Cached, Explanation, Listing, Miss};

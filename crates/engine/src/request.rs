@@ -11,6 +11,7 @@ use qwire_model::TokenId;
 
 use crate::constraint::Constraint;
 use crate::sampler::Sampling;
+use crate::scheduler::MOST_GUESSES;
 
 /// Names a request from outside.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -120,6 +121,9 @@ pub struct Settings {
     pub chunk_alone: usize,
     /// Most rows of a chunk while anything else runs or waits.
     pub chunk_beside: usize,
+    /// Most tokens that are guessed ahead of an answer with nothing beside it, at most
+    /// [`MOST_GUESSES`].
+    pub guesses: usize,
     /// Between two looks around while only a prompt is read.
     pub quantum: Duration,
     /// How much later than an interactive request one of each class counts as come.
@@ -135,6 +139,7 @@ impl Default for Settings {
             stall: 2.0,
             chunk_alone: 2048,
             chunk_beside: 512,
+            guesses: MOST_GUESSES,
             quantum: Duration::from_millis(100),
             patience: [0, 5, 60].map(Duration::from_secs),
         }

@@ -64,6 +64,10 @@ pub struct Counters {
     pub computed: u64,
     /// Steps of the runner.
     pub steps: u64,
+    /// Tokens that were guessed ahead.
+    pub guessed: u64,
+    /// Of those, the ones that were drawn.
+    pub guessed_right: u64,
     /// Answers the model ended.
     pub stopped: u64,
     /// Answers that were long enough.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use qwire_engine::toy::{Clock, Toy};
 use qwire_engine::{
-    Allowed, Choice, Class, Constraint, Engine, Event, Finish, Mask, Miss, Pooling, Refusal,
-    Report, Request, RequestId, Salt, Sampling, Settings,
+    Allowed, Choice, Class, Constraint, Engine, Event, Finish, MOST_GUESSES, Mask, Miss, Pooling,
+    Refusal, Report, Request, RequestId, Salt, Sampling, Settings,
 };
 use qwire_model::TokenId;
 
@@ -460,4 +460,69 @@ fn what_runs_in_the_background_evicts_no_conversation() {
     scene.ask(40, of(Class::Interactive, 2, 630));
     scene.finish();
     assert_eq!(scene.cached(40, 0), 629);
+}
+
+/// An answer that goes round in thirteen tokens, and may end at one of them.
+fn circling(tokens: usize, end: Option<u32>) -> Request {
+    struct Round(u32, Option<u32>);
+    impl Constraint for Round {
+        fn allowed(&mut self, mask: &mut Mask) -> Result<Allowed, String> {
+            let ends = self.1 == Some(self.0);
+            mask.allow(TokenId(if ends { 0 } else { 1 + self.0 % 13 }));
+            Ok(Allowed::Mask)
+        }
+        fn advance(&mut self, _: TokenId) -> Result<(), String> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+    let mut request = Request { ends: vec![TokenId(0)], ..request(prompt(3, 40), tokens) };
+    request.choices[0].constraint = Some(Box::new(Round(0, end)));
+    request
+}
+
+#[test]
+fn what_is_guessed_comes_sooner_and_is_the_same() {
+    let scene = |guesses: usize| {
+        let mut scene = Scene::new(64, Settings { guesses, ..Settings::default() });
+        scene.ask(0, circling(300, None));
+        scene.finish();
+        scene
+    };
+    let (without, with) = (scene(0), scene(MOST_GUESSES));
+    assert_eq!(with.tokens(0, 0), without.tokens(0, 0));
+    let counters = |scene: &Scene| scene.engine.scheduler().stats().counters;
+    let (few, many) = (counters(&with), counters(&without));
+    assert_eq!((many.steps, many.guessed), (300 - 1, 0));
+    assert!(few.guessed_right > 250, "{} of {} right", few.guessed_right, few.guessed);
+    assert_eq!(few.steps + few.guessed_right, many.steps, "each right guess spares a step");
+    assert!(3 * with.clock.now() < without.clock.now(), "{:?}", with.clock.now());
+}
+
+#[test]
+fn guesses_take_nobody_elses_time() {
+    let mut scene = Scene::new(64, Settings::default());
+    scene.ask(0, circling(300, None));
+    scene.ask(1, request(prompt(5, 90), 100));
+    scene.until(1, 100);
+    assert_eq!(scene.engine.scheduler().stats().counters.guessed, 0);
+    scene.finish();
+    assert!(scene.engine.scheduler().stats().counters.guessed > 0, "the other is alone now");
+}
+
+#[test]
+fn a_guess_pushes_no_cached_page_out() {
+    // Two pages are cached from before, one is for an answer that ends before it is full.
+    let guessed = [3, 4].map(|pages| {
+        let mut scene = Scene::new(pages, Settings::default());
+        scene.ask(0, request(prompt(1, 70), 1));
+        scene.finish();
+        scene.ask(1, circling(99, Some(23)));
+        scene.finish();
+        assert_eq!((scene.ending(1), scene.tokens(1, 0).len()), (Some(Finish::Stop), 23));
+        let counters = scene.engine.scheduler().stats().counters;
+        assert_eq!(counters.evicted, 0);
+        counters.guessed
+    });
+    assert!(guessed[0] == 0 && guessed[1] > 0, "{guessed:?}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{Poison, Runner};
 
-use super::pace::learned;
+use super::pace::{Turn, learned};
 use super::sequence::{Key, Sequence, first_fault};
 use super::{Parked, Scheduler};
 use crate::event::{Event, Fault, Finish, Sampled};
@@ -21,10 +21,15 @@ impl Scheduler {
     pub fn stepped(&mut self, faults: &[Poison], runner: &mut dyn Runner, now: Duration) {
         let seconds = now.saturating_sub(self.began).as_secs_f64();
         self.turn.step = Some(seconds);
-        self.turn.rows = self.stepping.len();
+        self.turn.answers = self.stepping.len();
+        self.turn.rows = self.turn.answers + self.guessed.len();
         self.counters.steps += 1;
-        self.counters.computed += self.stepping.len() as u64;
+        self.counters.computed += self.turn.rows as u64;
         let keys = std::mem::take(&mut self.stepping);
+        let guessed = std::mem::take(&mut self.guessed);
+        if !guessed.is_empty() {
+            return self.follow(keys[0], &guessed, faults, runner, now);
+        }
         for (block, keys) in keys.chunks(LOGIT_ROWS).enumerate() {
             let first = block * LOGIT_ROWS;
             let runner = &mut *runner;
@@ -47,6 +52,41 @@ impl Scheduler {
         }
     }
 
+    /// The step had guesses: draws from row after row, as long as the guess before it was right.
+    fn follow(
+        &mut self,
+        key: Key,
+        guessed: &[u32],
+        faults: &[Poison],
+        runner: &mut dyn Runner,
+        now: Duration,
+    ) {
+        let logits = match guarded(move || runner.logits(0..1 + guessed.len())) {
+            Ok(logits) => logits,
+            Err(fault) => return self.crashed(key, fault),
+        };
+        let (mut right, mut drawn) = (0, Ok(None));
+        for (row, logits) in logits.chunks(self.door.bounds.vocab).enumerate() {
+            drawn = match first_fault(faults, row..row + 1) {
+                Some(fault) => Err(fault),
+                None => self.draw(key, logits, now),
+            };
+            let goes_on = matches!(drawn, Ok(None));
+            if !goes_on || guessed.get(row) != self.running[&key].history.last() {
+                break;
+            }
+            right += 1;
+        }
+        let sequence = self.running.get_mut(&key).expect("it runs");
+        let wrong = right < guessed.len() && matches!(drawn, Ok(None));
+        sequence.lookup.learn(right, wrong);
+        let computed = sequence.table.len() - guessed.len() + right;
+        self.pages.truncate(&mut sequence.table, computed);
+        self.counters.guessed += guessed.len() as u64;
+        self.counters.guessed_right += right as u64;
+        self.settle(key, drawn, now);
+    }
+
     /// The step panicked: those whose rows it had end, nobody else.
     pub fn step_failed(&mut self, fault: &Fault) {
         self.counters.crashes += 1;
@@ -64,7 +104,7 @@ impl Scheduler {
     pub fn step_halted(&mut self) {
         for key in std::mem::take(&mut self.stepping) {
             let table = &mut self.running.get_mut(&key).expect("its rows were in the step").table;
-            let len = table.len() - 1;
+            let len = table.len() - 1 - self.guessed.len();
             self.pages.truncate(table, len);
         }
         self.counters.halted += 1;
@@ -135,13 +175,24 @@ impl Scheduler {
         if !self.turn.advanced {
             let step = self.turn.step.map(|step| step + seconds);
             self.turn.step = step;
-            step.into_iter().for_each(|step| self.pace.stepped(self.turn.rows, step));
+            step.into_iter().for_each(|step| self.learn_step(step));
             return;
         }
         self.turn.spent += seconds;
         let heads = std::mem::take(&mut self.turn.heads);
         if heads > 0 {
             self.pace.learn_head(seconds / heads as f64);
+        }
+    }
+
+    /// What a step without layers beside it took.
+    fn learn_step(&mut self, seconds: f64) {
+        let Turn { rows, answers, .. } = self.turn;
+        if rows == answers {
+            self.pace.stepped(rows, seconds);
+        }
+        if answers == 1 {
+            self.odds.learn(rows, seconds);
         }
     }
 
@@ -197,17 +248,29 @@ impl Scheduler {
 
     /// Draws the next token of a sequence and tells it; or ends the sequence.
     fn sample(&mut self, key: Key, logits: &[f32], now: Duration) {
+        let drawn = self.draw(key, logits, now);
+        self.settle(key, drawn, now);
+    }
+
+    /// Ends a sequence whose token was drawn, if that was an ending.
+    fn settle(&mut self, key: Key, drawn: Result<Option<Finish>, Fault>, now: Duration) {
+        match drawn {
+            Ok(None) => {}
+            Ok(Some(finish)) => self.finish(key, finish, now),
+            Err(fault) => self.fail(key, fault),
+        }
+    }
+
+    /// Draws the next token of a sequence and tells it; what it ends with, if it ends.
+    fn draw(&mut self, key: Key, logits: &[f32], now: Duration) -> Result<Option<Finish>, Fault> {
         let sequence = self.running.get_mut(&key).expect("it runs");
         if !sequence.samples() {
-            return self.finish(key, Finish::Length, now);
+            return Ok(Some(Finish::Length));
         }
         let mask = &mut self.mask;
-        let sampled = match guarded(|| sequence.draw(logits, mask)).flatten() {
-            Ok(sampled) => sampled,
-            Err(fault) => return self.fail(key, fault),
-        };
+        let sampled = guarded(|| sequence.draw(logits, mask)).flatten()?;
         if sequence.ask.ends.contains(&sampled.token) {
-            return self.finish(key, Finish::Stop, now);
+            return Ok(Some(Finish::Stop));
         }
         sequence.history.push(sampled.token.0);
         self.outbox.push(sequence.event(Event::Token(sampled)));
@@ -218,9 +281,7 @@ impl Scheduler {
             Some(since) => self.counters.next_token.add(now.saturating_sub(since)),
         }
         self.counters.answered += 1;
-        if let Some(finish) = ending(sequence, self.settings.context) {
-            self.finish(key, finish, now);
-        }
+        Ok(ending(sequence, self.settings.context))
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod admission;
 mod commit;
+mod lookup;
 mod pace;
 mod plan;
 mod repetition;
@@ -32,6 +33,8 @@ use crate::sampler::Sampler;
 use crate::stats::{Counters, Progress, Stats};
 use crate::tree::{Explanation, Listing, Tree};
 pub(crate) use commit::guarded;
+pub use lookup::MOST_GUESSES;
+use lookup::{Lookup, Odds};
 use pace::{Pace, Turn};
 pub use plan::Plan;
 use repetition::Repetition;
@@ -50,6 +53,9 @@ pub struct Scheduler {
     running: BTreeMap<Key, Sequence>,
     /// Whose rows the step has, in order.
     stepping: Vec<Key>,
+    /// Tokens after the row of the only one there, to be looked at as if they had been drawn.
+    guessed: Vec<u32>,
+    odds: Odds,
     parked: Option<Parked>,
     began: Duration,
     turn: Turn,
@@ -96,6 +102,8 @@ impl Scheduler {
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
             stepping: Vec::new(),
+            guessed: Vec::new(),
+            odds: Odds::default(),
             parked: None,
             began: Duration::ZERO,
             turn: Turn::default(),
@@ -164,6 +172,7 @@ impl Scheduler {
                 reported: 0,
                 pooled: Vec::new(),
                 repetition: Repetition::default(),
+                lookup: Lookup::default(),
                 cached: None,
                 latest_token: None,
                 leader: None,

@@ -49,7 +49,9 @@ struct Steps {
 pub struct Turn {
     /// How long its step took and what was read of it, if it had one.
     pub step: Option<f64>,
-    /// Its rows.
+    /// Whose tokens it gave.
+    pub answers: usize,
+    /// Its rows: one each, and those that were guessed.
     pub rows: usize,
     /// How long layers have run since.
     pub spent: f64,

@@ -16,7 +16,7 @@ use crate::request::Report;
 pub struct Plan {
     /// Pages to copy, from and to.
     pub copies: Vec<(PageId, PageId)>,
-    /// One row for each answer; may be empty.
+    /// One row for each answer, and one for each token that was guessed; may be empty.
     pub step: Batch,
     /// A chunk to park.
     pub park: Option<Batch>,
@@ -29,6 +29,7 @@ impl Scheduler {
         self.began = now;
         self.turn = Turn { spent: std::mem::take(&mut self.debt), ..Turn::default() };
         self.stepping.clear();
+        self.guessed.clear();
         if self.running.values().all(|sequence| sequence.restoring.is_some()) {
             return None;
         }
@@ -43,7 +44,8 @@ impl Scheduler {
             }
             let (start, is_decoding) = (sequence.table.len(), sequence.is_decoding());
             let rows = if is_decoding {
-                1
+                self.guess(key);
+                1 + self.guessed.len()
             } else if Some(key) == reader {
                 self.chunk(sequence, beside || sequence.interrupted)
             } else {
@@ -87,11 +89,32 @@ impl Scheduler {
         self.pace.rows(beside, scored, most)
     }
 
+    /// Guesses what follows, where nothing else is there: beside others it would take their time.
+    fn guess(&mut self, key: Key) {
+        if self.running.len() > 1 || !self.waiting.is_empty() {
+            return;
+        }
+        let limits = self.limits.rows.min(self.limits.outputs);
+        let sequence = self.running.get_mut(&key).expect("it runs");
+        let answered = sequence.history.len() - sequence.ask.prompt;
+        let left = sequence.ask.max_tokens.saturating_sub(answered);
+        let left = left.min(self.settings.context.saturating_sub(sequence.history.len()));
+        let most = self.settings.guesses.min(left.min(limits).saturating_sub(1));
+        let found = sequence.lookup.find(&sequence.history, most);
+        let worth = self.odds.worth(found.len(), &mut sequence.lookup);
+        if self.pages.wanted(&sequence.table, 1 + worth) <= self.pages.free() {
+            self.guessed.extend(&found[..worth]);
+        }
+    }
+
     fn row(&mut self, key: Key, step: &mut Batch) {
         let sequence = &self.running[&key];
-        step.outputs.push(step.tokens.len());
-        step.tokens.push(TokenId(sequence.history[sequence.table.len() - 1]));
-        step.spans.push(self.span(sequence, sequence.table.len() - 1, 1));
+        let rows = 1 + self.guessed.len();
+        let start = sequence.table.len() - rows;
+        step.outputs.extend(step.tokens.len()..step.tokens.len() + rows);
+        step.tokens.push(TokenId(sequence.history[start]));
+        step.tokens.extend(self.guessed.iter().map(|token| TokenId(*token)));
+        step.spans.push(self.span(sequence, start, rows));
         self.stepping.push(key);
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use qwire_model::{Poison, TokenId};
 
+use super::lookup::Lookup;
 use super::repetition::Repetition;
 use crate::constraint::{Allowed, Constraint, Mask};
 use crate::event::{Delivery, Event, Fault, Sampled, Usage};
@@ -62,6 +63,7 @@ pub struct Sequence {
     pub reported: usize,
     pub pooled: Vec<f64>, // [hidden], the sum
     pub repetition: Repetition,
+    pub lookup: Lookup,
     /// What was cached when it first started.
     pub cached: Option<usize>,
     pub latest_token: Option<Duration>,

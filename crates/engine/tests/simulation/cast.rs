@@ -85,12 +85,15 @@ impl Wish {
         ];
         let most = *random.pick(&[25, 25, 25, 150]);
         let report = if random.one_in(6) { *random.pick(&reports) } else { Report::Nothing };
+        // Answers of two tokens repeat themselves, and are guessed.
+        let narrow = [(random.between(1, 5) as u32, 40.0), (random.between(6, 11) as u32, 40.0)];
         Self {
             prompt,
             sampling: Sampling {
                 temperature: *random.pick(&[0.0, 0.8, 1.3]),
                 frequency_penalty: *random.pick(&[0.0, 0.0, 0.5]),
                 seed: random.next(),
+                logit_bias: if random.one_in(3) { narrow.to_vec() } else { Vec::new() },
                 ..Sampling::default()
             },
             choices: if random.one_in(4) { random.between(2, 4) as usize } else { 1 },

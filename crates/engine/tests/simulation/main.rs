@@ -58,6 +58,8 @@ fn every_world_keeps_its_promises() {
         ("tokens from the shelf", seen.restored_tokens),
         ("pages gone before they were kept", seen.unkept),
         ("halted", seen.halted),
+        ("guessed", seen.guessed),
+        ("guessed right", seen.guessed_right),
     ] {
         assert!(count > WORLDS / 50, "only {count} {what}");
     }
@@ -81,4 +83,6 @@ fn add(all: &mut Counters, one: &Counters) {
     all.restored_tokens += one.restored_tokens;
     all.unkept += one.unkept;
     all.halted += one.halted;
+    all.guessed += one.guessed;
+    all.guessed_right += one.guessed_right;
 }

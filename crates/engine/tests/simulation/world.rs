@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use qwire_engine::toy::{Clock, Toy};
-use qwire_engine::{Delivery, Engine, Event, Fault, Finish, Refusal, RequestId, Settings, Stats};
+use qwire_engine::{
+    Delivery, Engine, Event, Fault, Finish, MOST_GUESSES, Refusal, RequestId, Settings, Stats,
+};
 
 use crate::alone::{Alone, End, Heard, alone};
 use crate::cast::{VOCAB, Wish};
@@ -68,6 +70,7 @@ impl World {
             stall: *random.pick(&[1.5, 2.0, 3.0]),
             chunk_alone: random.between(1, 200) as usize,
             chunk_beside: random.between(1, 100) as usize,
+            guesses: *random.pick(&[0, 1, 4, MOST_GUESSES]),
             quantum: us(random.between(1000, 50_000)),
             patience: [0, 1, 5].map(|factor| us(factor * random.between(1, 300_000))),
         };

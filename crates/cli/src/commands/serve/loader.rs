@@ -166,6 +166,7 @@ impl Loader {
             stall: share.stall,
             chunk_alone: budget.rows,
             chunk_beside: budget.rows.min(CHUNK),
+            guesses: self.options.guess.most(),
             ..Settings::default()
         }
     }

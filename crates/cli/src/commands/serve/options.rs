@@ -13,7 +13,7 @@ use qwire_server::edge::{self, Address, Sockets};
 use qwire_text::tools::Dialect;
 use tracing::level_filters::LevelFilter;
 
-use crate::arguments::{DeviceArgs, read_file, utf8};
+use crate::arguments::{DeviceArgs, GuessArgs, read_file, utf8};
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::quantity::parse_bytes;
@@ -48,6 +48,8 @@ pub struct Options {
     pub share: Share,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub guess: GuessArgs,
     #[command(flatten)]
     pub disk: DiskCache,
     #[command(flatten)]

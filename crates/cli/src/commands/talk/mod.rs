@@ -10,7 +10,7 @@ mod speaker;
 
 use clap::Args;
 
-use crate::arguments::DeviceArgs;
+use crate::arguments::{DeviceArgs, GuessArgs};
 use crate::quantity::parse_bytes;
 pub use chat::{ChatArgs, chat};
 pub use run::{RunArgs, run};
@@ -26,6 +26,8 @@ struct SpeakerArgs {
     memory: MemoryArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    guess: GuessArgs,
 }
 
 /// When an answer ends.

@@ -98,8 +98,9 @@ impl Speaker {
         let steps = &args.device.steps;
         let plan = plan(args, model, &device, expected).map_err(in_file)?;
         let started = Instant::now();
-        let rows = expected.rows;
-        let limits = Limits { rows, outputs: 1, pages: plan.pages, kv: steps.kv() };
+        let outputs = 1 + args.guess.most();
+        let rows = expected.rows.max(outputs);
+        let limits = Limits { rows, outputs, pages: plan.pages, kv: steps.kv() };
         let manner = Manner { packing: steps.packing(), environment, interrupt, quiet };
         let ready = model.load(&device, limits, manner)?;
         let load = started.elapsed();
@@ -109,7 +110,7 @@ impl Speaker {
             eprintln!("{} · {}{seed}", ready.device, described(&model.shape, plan, limits));
         }
         Ok(Self {
-            engine: Engine::new(ready.runner, alone(plan.context, rows)),
+            engine: Engine::new(ready.runner, alone(plan.context, rows, args.guess.most())),
             sampling,
             ends: vocabulary.end_ids().iter().copied().map(TokenId).collect(),
             max_tokens: args.length.max_tokens.unwrap_or(usize::MAX),
@@ -214,13 +215,14 @@ impl Speaker {
 const TOO_LONG: &str = "raise --ctx or --kv-memory, or shorten the prompt";
 
 /// One request at a time, its prompt in steps of `rows`.
-fn alone(context: usize, rows: usize) -> Settings {
+fn alone(context: usize, rows: usize, guesses: usize) -> Settings {
     Settings {
         context,
         running: 1,
         waiting: 1,
         chunk_alone: rows,
         chunk_beside: rows,
+        guesses,
         quantum: QUANTUM,
         ..Settings::default()
     }

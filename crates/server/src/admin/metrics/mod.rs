@@ -104,6 +104,8 @@ fn sums(page: &mut Page, sums: &Counters) {
         ("qwire_generated_tokens_total", "Tokens of answers.", sums.answered),
         ("qwire_computed_positions_total", "Positions computed, repeated ones too.", sums.computed),
         ("qwire_steps_total", "Steps of the model.", sums.steps),
+        ("qwire_guessed_tokens_total", "Tokens guessed ahead.", sums.guessed),
+        ("qwire_right_guesses_total", "Guessed tokens that were drawn.", sums.guessed_right),
         ("qwire_panics_total", "Answers that a panic ended.", sums.panics),
         ("qwire_crashes_total", "Panics of the model.", sums.crashes),
         ("qwire_halts_total", "Steps ended early, since nobody wanted them.", sums.halted),

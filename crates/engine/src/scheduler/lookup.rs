@@ -1,0 +1,166 @@
+//! Lookup: what followed the latest tokens when they came before, as a guess at what follows now.
+//!
+//! ```text
+//! history   ... a b c d e f g h i ...... a b c d e f        the latest six
+//!                           └─ found ┘               g h i  guessed
+//! step      f, g, h, i: four rows                    right: as many tokens as were drawn alike
+//! ```
+//! A guess costs a row of the step and changes nothing else: a token is drawn from each row's logits
+//! as ever, and rows behind a guess that was wrong are forgotten. Steps of several rows read weights
+//! once, so guesses pay where most of them are right, as in code that is written out again; both
+//! what rows cost and how often guesses are right is learned.
+
+use std::collections::HashMap;
+
+/// Tokens that must have come before.
+const LATEST: usize = 6;
+/// Rows of a step: one, two, four and so on.
+const SIZES: usize = 5;
+/// Most guesses of a step.
+pub const MOST_GUESSES: usize = (1 << (SIZES - 1)) - 1;
+/// What doubling the rows of a step is taken to cost before it was tried.
+const DOUBLED: f64 = 1.4;
+/// How much the latest step counts for the cost of its size.
+const NEW: f64 = 0.2;
+/// What of a cost is believed on after a step that might have been of its size.
+const STALE: f64 = 0.995;
+/// The chance of a guess to be right, before any was made.
+const TRUST: f64 = 0.8;
+/// How much the latest guess counts for it, and a chance that was not taken, after enough of which
+/// it is tried again.
+const COUNTS: (f64, f64) = (0.1, 0.02);
+
+/// Where runs of tokens came last in one history, and how guesses from them went.
+#[derive(Debug)]
+pub struct Lookup {
+    places: HashMap<u64, u32>, // hash of a run, the place behind it
+    read: usize,
+    trust: f64,
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        Self { places: HashMap::new(), read: 0, trust: TRUST }
+    }
+}
+
+impl Lookup {
+    /// What followed the latest tokens of the history when they came last before, at most `most`.
+    pub fn find<'a>(&mut self, history: &'a [u32], most: usize) -> &'a [u32] {
+        let end = history.len();
+        for place in self.read.max(LATEST)..end {
+            self.places.insert(hash(&history[place - LATEST..place]), place as u32);
+        }
+        self.read = end.max(self.read);
+        let Some(from) = end.checked_sub(LATEST) else { return &[] };
+        let latest = &history[from..];
+        let Some(place) = self.places.get(&hash(latest)).map(|place| *place as usize) else {
+            return &[];
+        };
+        let is_it = history[place - LATEST..place] == *latest; // hashes may be the same
+        if is_it { &history[place..end.min(place + most)] } else { &[] }
+    }
+
+    /// So many guesses were right, and perhaps the one after them was wrong.
+    pub fn learn(&mut self, right: usize, wrong: bool) {
+        (0..right).for_each(|_| self.trust += COUNTS.0 * (1.0 - self.trust));
+        if wrong {
+            self.trust -= COUNTS.0 * self.trust;
+        }
+    }
+}
+
+/// What steps cost by their rows, of one answer alone.
+#[derive(Debug, Default)]
+pub struct Odds {
+    costs: [Option<f64>; SIZES], // seconds
+}
+
+impl Odds {
+    /// A step of so many rows took so long.
+    pub fn learn(&mut self, rows: usize, seconds: f64) {
+        let at = size(rows);
+        if let Some(cost) = self.costs.get_mut(at).filter(|_| rows == 1 << at) {
+            *cost = Some(cost.map_or(seconds, |cost| cost + NEW * (seconds - cost)));
+        }
+    }
+
+    /// How many of the guesses that were found are worth their rows: those with which most tokens
+    /// come in the time. None before the cost of a single row is known.
+    pub fn worth(&mut self, found: usize, lookup: &mut Lookup) -> usize {
+        let Some(one) = self.costs[0].filter(|_| found > 0) else { return 0 };
+        let trust = lookup.trust;
+        let (mut best, mut speed, mut cost) = (0, 1.0 / one.max(f64::MIN_POSITIVE), one);
+        for at in 1..SIZES {
+            let (half, below) = (1 << (at - 1), cost);
+            cost = self.costs[at].unwrap_or(DOUBLED * below).max(f64::MIN_POSITIVE);
+            let guesses = found.min(2 * half - 1);
+            let share = (guesses + 1 - half) as f64 / half as f64;
+            let tokens = (0..guesses).fold(1.0, |tokens, _| 1.0 + trust * tokens);
+            let found_speed = tokens / (below + share * (cost - below));
+            if found_speed > speed {
+                (best, speed) = (guesses, found_speed);
+            }
+            if guesses == found {
+                break;
+            }
+        }
+        let taken = size(best + 1);
+        let others = self.costs.iter_mut().enumerate().skip(1).filter(|(at, _)| *at != taken);
+        others.for_each(|(_, cost)| *cost = cost.map(|cost| STALE * cost));
+        if best == 0 {
+            lookup.trust += COUNTS.1 * (TRUST - trust);
+        }
+        best
+    }
+}
+
+/// The smallest size that holds so many rows.
+fn size(rows: usize) -> usize {
+    rows.next_power_of_two().trailing_zeros() as usize
+}
+
+/// FNV-1a over tokens.
+fn hash(tokens: &[u32]) -> u64 {
+    let mix = |hash: u64, token: &u32| (hash ^ u64::from(*token)).wrapping_mul(0x0100_0000_01b3);
+    tokens.iter().fold(0xcbf2_9ce4_8422_2325, mix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_followed_last_is_found_as_the_history_grows() {
+        let mut lookup = Lookup::default();
+        let mut history: Vec<u32> = (0..20).chain(90..95).chain(2..8).collect();
+        assert_eq!(lookup.find(&history[..20], 4), []);
+        assert_eq!(lookup.find(&history[..30], 4), [], "five are not enough");
+        assert_eq!(lookup.find(&history, 4), [8, 9, 10, 11]);
+        history.extend([8, 77]);
+        assert_eq!(lookup.find(&history, 4), []);
+        history.extend(2..9);
+        assert_eq!(lookup.find(&history, 2), [77, 2], "the later of two places");
+        let constant = [1; 9];
+        assert_eq!(Lookup::default().find(&constant, 4), [1], "all there is");
+        assert_eq!(Lookup::default().find(&constant[..3], 4), []);
+    }
+
+    #[test]
+    fn guesses_are_made_while_they_pay() {
+        let (mut odds, mut lookup) = (Odds::default(), Lookup::default());
+        assert_eq!(odds.worth(15, &mut lookup), 0, "nothing is known");
+        odds.learn(1, 0.010);
+        assert_eq!(odds.worth(15, &mut lookup), 7, "doubling is taken to cost little");
+        for (rows, seconds) in [(2, 0.012), (4, 0.021), (8, 0.038), (16, 0.060)] {
+            odds.learn(rows, seconds);
+        }
+        assert_eq!((odds.worth(15, &mut lookup), odds.worth(1, &mut lookup)), (1, 1));
+        (0..20).for_each(|_| lookup.learn(15, false));
+        assert_eq!([15, 5, 2].map(|found| odds.worth(found, &mut lookup)), [15, 5, 2]);
+        (0..20).for_each(|_| lookup.learn(0, true));
+        assert_eq!(odds.worth(15, &mut lookup), 0);
+        let again = (0..999).position(|_| odds.worth(15, &mut lookup) > 0);
+        assert!(again.is_some_and(|times| times > 2), "{again:?}");
+    }
+}
