@@ -39,7 +39,7 @@ const FILES: &[(&str, &str)] = files! {
     "kernels" "tensors" "canary" "golden"
     "kv-cache" "rollback" "fork" "first-token" "cache-full" "cache-speedup"
     "router-sum" "finite" "forward" "transformers" "determinism"
-    "greedy" "seeds" "penalties" "tokenizer" "template"
+    "greedy" "seeds" "guesses" "penalties" "tokenizer" "template"
     "serve-dispatch" "serve-end" "streaming"
     "malformed" "memory" "device" "decode-speed"
     "gpu-forward" "gpu-cpu" "gpu-repeat" "gpu-device" "gpu-speed" "gpu-memory"

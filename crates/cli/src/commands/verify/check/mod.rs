@@ -58,6 +58,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "repeats", measures: &["logits"], run: numbers::repeats },
     Check { name: "greedy", measures: sampling::GREEDY, run: sampling::greedy },
     Check { name: "seeds", measures: sampling::SEEDS, run: sampling::seeds },
+    Check { name: "guesses", measures: sampling::GUESSES, run: sampling::guesses },
     Check { name: "penalties", measures: sampling::PENALTIES, run: sampling::penalties },
     Check { name: "tokenizer", measures: text::TOKENIZER, run: text::tokenizer },
     Check { name: "template", measures: text::TEMPLATE, run: text::template },

@@ -1,6 +1,11 @@
-//! Sampling: the best token where it was asked for, draws that follow their seed, and penalties.
+//! Sampling: the best token where it was asked for, draws that follow their seed, guesses, penalties.
 
-use qwire_engine::{Choice, Request, Sampler, Sampling, Table};
+use std::collections::VecDeque;
+
+use qwire_engine::{
+    Allowed, Choice, Constraint, Engine, MOST_GUESSES, Mask, Request, Sampler, Sampling, Settings,
+    Table, TokenId,
+};
 
 use super::super::contract::Samples;
 use super::super::subject::{Size, Subject, best, digest};
@@ -9,6 +14,7 @@ use crate::failure::Failure;
 
 pub const GREEDY: &[&str] = &["other_tokens", "drawn"];
 pub const SEEDS: &[&str] = &["repeat_differing", "answers"];
+pub const GUESSES: &[&str] = &["differing_tokens", "differing_logprobs", "right"];
 pub const PENALTIES: &[&str] = &["wrong_neutral", "wrong_sign", "wrong_window"];
 
 /// Rows of logits to choose from.
@@ -79,6 +85,55 @@ pub fn seeds(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, F
         put(samples, "repeat_differing", others as f64);
         put(samples, "answers", digest(both[0].iter().copied()));
     }
+    Ok(Measured::Done)
+}
+
+/// An answer that writes its prompt out again, but for one token in sixteen.
+struct Rewritten(VecDeque<TokenId>);
+
+impl Constraint for Rewritten {
+    fn allowed(&mut self, mask: &mut Mask) -> Result<Allowed, String> {
+        self.0.front().into_iter().for_each(|token| mask.allow(*token));
+        Ok(Allowed::Mask)
+    }
+
+    fn advance(&mut self, _: TokenId) -> Result<(), String> {
+        self.0.pop_front();
+        Ok(())
+    }
+}
+
+/// The same answer with guesses and without, of which some were right.
+pub fn guesses(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
+    let prompt = subject.tokens(2 * ROWS);
+    let context = 2 * prompt.len();
+    let mut answers = Vec::new();
+    for guesses in [0, MOST_GUESSES] {
+        let runner = subject.runner(subject.device, Size { rows: ROWS, positions: context })?;
+        let mut engine = Engine::new(runner, Settings { context, guesses, ..Settings::default() });
+        let other = |at: usize| if at % 16 == 15 { prompt[at / 2] } else { prompt[at] };
+        let answer = Rewritten((0..prompt.len()).map(other).collect());
+        let constraint: Option<Box<dyn Constraint>> = Some(Box::new(answer));
+        let request = Request {
+            prompt: prompt.clone(),
+            choices: vec![Choice { sampling: Sampling::default(), constraint }],
+            max_tokens: prompt.len(),
+            logprobs: Some(0),
+            ..Request::default()
+        };
+        answers.push(subject.answer(&mut engine, request)?);
+        if guesses > 0 {
+            let counters = engine.scheduler().stats().counters;
+            put(samples, "right", counters.guessed_right as f64);
+        }
+    }
+    let [without, with] = [&answers[0], &answers[1]];
+    let missing = without.tokens.len().abs_diff(with.tokens.len());
+    let tokens = without.tokens.iter().zip(&with.tokens).filter(|(a, b)| a != b).count();
+    put(samples, "differing_tokens", (tokens + missing) as f64);
+    let bits = without.logprobs.iter().zip(&with.logprobs);
+    let logprobs = bits.filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+    put(samples, "differing_logprobs", (logprobs + missing) as f64);
     Ok(Measured::Done)
 }
 
