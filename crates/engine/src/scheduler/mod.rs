@@ -123,6 +123,11 @@ impl Scheduler {
         self.door.bounds
     }
 
+    /// Most tokens that are guessed ahead.
+    pub fn guesses(&self) -> usize {
+        self.settings.guesses
+    }
+
     /// Where requests are checked, for other threads.
     pub(crate) fn door(&self) -> Arc<Door> {
         self.door.clone()

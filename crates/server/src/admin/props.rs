@@ -39,19 +39,19 @@ pub async fn props(State(app): State<Arc<App>>) -> Result<Json<Value>, Fault> {
 pub async fn slots(State(app): State<Arc<App>>) -> Result<Json<Value>, Fault> {
     let slots = aside(move || {
         let service = &app.model()?.service;
-        let under_way = service.ask(|scheduler, _| scheduler.under_way());
-        let under_way = under_way.ok_or_else(Fault::draining)?;
+        let asked = service.ask(|scheduler, _| (scheduler.under_way(), scheduler.guesses() > 0));
+        let (under_way, guesses) = asked.ok_or_else(Fault::draining)?;
         let Bounds { context, running, .. } = service.bounds();
-        let slot = |id: usize| slot(id, context, under_way.get(id));
+        let slot = |id: usize| slot(id, (context, guesses), under_way.get(id));
         Ok((0..running.max(under_way.len())).map(slot).collect())
     });
     Ok(Json(slots.await?))
 }
 
-fn slot(id: usize, context: usize, progress: Option<&Progress>) -> Value {
+fn slot(id: usize, (context, guesses): (usize, bool), progress: Option<&Progress>) -> Value {
     let Some(progress) = progress else {
         return json!({
-            "id": id, "n_ctx": context, "speculative": false, "is_processing": false
+            "id": id, "n_ctx": context, "speculative": guesses, "is_processing": false
         });
     };
     let Progress { request, choice, usage, computed, max_tokens } = progress;
@@ -60,7 +60,7 @@ fn slot(id: usize, context: usize, progress: Option<&Progress>) -> Value {
         "id": id,
         "id_task": request.0,
         "n_ctx": context,
-        "speculative": false,
+        "speculative": guesses,
         "is_processing": true,
         "choice": choice,
         "n_prompt_tokens": usage.prompt_tokens,
