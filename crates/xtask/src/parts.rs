@@ -28,7 +28,8 @@ pub struct Part {
     pub why: String,
     /// What it printed.
     pub out: String,
-    log: String,
+    /// The last of what it said beside.
+    pub log: String,
 }
 
 impl Part {
