@@ -16,6 +16,10 @@ use qwire_backend_gpu::device::{ARGS, Address, Device, Launch};
 use qwire_backend_gpu::kernel::KERNELS;
 use qwire_model::LoadError;
 
+use crate::meter::{Meter, SCRATCH};
+use crate::modules::Code;
+use crate::monitor::Monitor;
+
 /// The least that kernels were compiled for: 8.0, an A100 or an RTX 3060.
 const CAPABILITY: (i32, i32) = (8, 0);
 /// The least version of CUDA whose drivers read them: 12.4, driver 550.
@@ -24,18 +28,6 @@ const VERSION: i32 = 12_040;
 const GRAPH: usize = 32;
 /// Lists that are remembered, the latest first.
 const GRAPHS: usize = 16;
-
-/// The kernels as the driver reads them; `cargo xtask kernels` writes them.
-const MODULES: [(&str, &str); 8] = [
-    ("norm", include_str!("../kernels/ptx/norm.ptx")),
-    ("quantise", include_str!("../kernels/ptx/quantise.ptx")),
-    ("matmul", include_str!("../kernels/ptx/matmul.ptx")),
-    ("rotate", include_str!("../kernels/ptx/rotate.ptx")),
-    ("attend", include_str!("../kernels/ptx/attend.ptx")),
-    ("route", include_str!("../kernels/ptx/route.ptx")),
-    ("expand", include_str!("../kernels/ptx/expand.ptx")),
-    ("reduce", include_str!("../kernels/ptx/reduce.ptx")),
-];
 
 /// A device that the driver knows.
 #[derive(Clone, Debug)]
@@ -46,21 +38,30 @@ pub struct Card {
     pub name: String,
     /// Its memory.
     pub bytes: usize,
+    /// Watches it once it is open, and steers it.
+    pub monitor: Arc<Monitor>,
     capability: (i32, i32),
 }
 
 impl fmt::Display for Card {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (gb, (major, minor)) = (self.bytes as f64 / 1e9, self.capability);
-        write!(f, "cuda:{} {}, {gb:.0} GB, sm_{major}{minor}", self.ordinal, self.name)
+        write!(f, "cuda:{} {}, {gb:.0} GB, sm_{major}{minor}", self.ordinal, self.name)?;
+        write!(f, " ({})", self.code())
     }
 }
 
 impl Card {
     /// Why kernels do not run on it, if they do not.
     pub fn refusal(&self) -> Option<String> {
-        let needed = "needed: compute capability 8.0 or later";
-        (self.capability < CAPABILITY).then(|| format!("{self} is too old; {needed}"))
+        let Self { ordinal, name, capability: (major, minor), .. } = self;
+        let found = format!("cuda:{ordinal} {name} has compute capability {major}.{minor}");
+        (self.capability < CAPABILITY).then(|| format!("{found}; needed: 8.0 or later"))
+    }
+
+    /// What it runs.
+    pub fn code(&self) -> Code {
+        Code::of(self.capability)
     }
 
     /// Bytes of its memory that are taken, by whomever, and all of them.
@@ -104,7 +105,8 @@ fn cards() -> Result<Result<Vec<Card>, String>, DriverError> {
             (result::device::total_mem(device)?, major, minor)
         };
         let name = result::device::get_name(device)?;
-        Ok(Card { ordinal: ordinal as usize, name, bytes, capability: (major, minor) })
+        let (ordinal, monitor) = (ordinal as usize, Arc::default());
+        Ok(Card { ordinal, name, bytes, monitor, capability: (major, minor) })
     };
     let cards: Result<Vec<Card>, DriverError> =
         (0..result::device::get_count()?).map(card).collect();
@@ -125,6 +127,8 @@ pub struct Cuda {
     functions: HashMap<&'static str, CudaFunction>,
     pieces: Vec<Address>,
     lists: Vec<List>, // the latest first
+    monitor: Arc<Monitor>,
+    meter: Option<Meter>,
 }
 
 /// Launches that came before, and their graph once they came again.
@@ -148,28 +152,37 @@ struct Block([u8; ARGS]);
 unsafe impl DeviceRepr for Block {}
 
 impl Cuda {
-    /// Takes a card and compiles the kernels for it, which the driver remembers.
+    /// Takes a card and loads its kernels.
     pub fn open(card: &Card) -> Result<Self, LoadError> {
         if let Some(refusal) = card.refusal() {
             return Err(LoadError(refusal));
         }
-        Self::start(card.ordinal).map_err(|error| card.said(error))
+        let mut cuda = Self::start(card).map_err(|error| card.said(error))?;
+        if card.monitor.times() {
+            let scratch = [cuda.allocate(SCRATCH)?, cuda.allocate(SCRATCH)?];
+            let meter = Meter::start(&cuda.context, &cuda.stream, scratch);
+            let meter = meter.map_err(|error| card.said(error))?;
+            card.monitor.note_copy(meter.copy_gb_s);
+            cuda.meter = Some(meter);
+        }
+        Ok(cuda)
     }
 
-    fn start(ordinal: usize) -> Result<Self, DriverError> {
-        let context = CudaContext::new(ordinal)?;
+    fn start(card: &Card) -> Result<Self, DriverError> {
+        let context = CudaContext::new(card.ordinal)?;
         // SAFETY: everything happens on one stream, in order, and no memory is freed before the
         // context ends; there is nothing that events would have to guard.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream()?;
         let mut functions = HashMap::new();
-        for (op, ptx) in MODULES {
-            let module = context.load_module(Ptx::from_src(ptx))?;
+        for (op, image) in card.code().images() {
+            let module = context.load_module(Ptx::from_binary(image))?;
             for kernel in KERNELS.iter().filter(|kernel| kernel.op == op) {
                 functions.insert(kernel.name, module.load_function(kernel.name)?);
             }
         }
-        Ok(Self { context, stream, functions, pieces: Vec::new(), lists: Vec::new() })
+        let (pieces, lists, monitor) = (Vec::new(), Vec::new(), card.monitor.clone());
+        Ok(Self { context, stream, functions, pieces, lists, monitor, meter: None })
     }
 
     fn launch(&self, launches: &[Launch]) -> Result<(), DriverError> {
@@ -187,6 +200,15 @@ impl Cuda {
             // is written here; its addresses are memory of this device of the sizes reserved.
             unsafe { builder.arg(&args).launch(config) }?;
         }
+        Ok(())
+    }
+
+    /// Times each launch.
+    fn time(&mut self, launches: &[Launch]) -> Result<(), DriverError> {
+        let Some(mut meter) = self.meter.take() else { return self.launch(launches) };
+        let times = meter.time(launches.len(), |at| self.launch(&launches[at..=at]));
+        self.monitor.note(launches, &times?, meter.idle);
+        self.meter = Some(meter);
         Ok(())
     }
 
@@ -265,7 +287,10 @@ impl Device for Cuda {
 
     fn run(&mut self, launches: &[Launch]) {
         self.bind();
-        if launches.len() < GRAPH {
+        if self.monitor.times() {
+            return Self::expect(self.time(launches));
+        }
+        if launches.len() < GRAPH || !self.monitor.replays() {
             return Self::expect(self.launch(launches));
         }
         if let Some(at) = self.lists.iter().position(|list| list.launches == launches) {
@@ -280,6 +305,7 @@ impl Device for Cuda {
 impl Drop for Cuda {
     fn drop(&mut self) {
         self.lists.clear();
+        self.meter = None;
         if self.context.bind_to_thread().is_err() || self.stream.synchronize().is_err() {
             return;
         }
@@ -300,17 +326,6 @@ mod tests {
         match probe() {
             Ok(cards) => cards.iter().for_each(|card| println!("{card}")),
             Err(problem) => println!("skipped: {problem}"),
-        }
-    }
-
-    #[test]
-    fn every_op_is_compiled() {
-        assert_eq!(MODULES.map(|(op, _)| op), OPS);
-        for kernel in KERNELS {
-            let entry = format!(".visible .entry {}(", kernel.name);
-            let (_, ptx) = MODULES.iter().find(|(op, _)| *op == kernel.op).expect("an op");
-            assert!(ptx.contains(&entry), "{}", kernel.name);
-            assert!(ptx.contains(".version 8.4") && ptx.contains(".target sm_80"));
         }
     }
 

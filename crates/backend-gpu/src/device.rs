@@ -28,11 +28,12 @@ pub const ARGS: usize = 320;
 pub struct Args {
     bytes: [u8; ARGS],
     len: usize,
+    moved: u64,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { bytes: [0; ARGS], len: 0 }
+        Self { bytes: [0; ARGS], len: 0, moved: 0 }
     }
 }
 
@@ -65,6 +66,18 @@ impl Args {
     pub fn skip(mut self, bytes: usize) -> Self {
         self.len += bytes;
         self
+    }
+
+    /// Says how many bytes the launch reads and writes if nothing twice. No kernel is told.
+    #[must_use]
+    pub fn moves(mut self, bytes: usize) -> Self {
+        self.moved += bytes as u64;
+        self
+    }
+
+    /// What [`Args::moves`] was told, in all.
+    pub fn moved(&self) -> u64 {
+        self.moved
     }
 
     fn push(&mut self, bytes: &[u8]) {

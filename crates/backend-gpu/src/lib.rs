@@ -8,6 +8,7 @@
 //! matrix        weights on the device
 //! workspace     all memory of a step
 //! phases        the six phases as launches
+//! traffic       bytes that they move
 //! ```
 //! The bits are a driver's own: the same for the same rows in any batch, chunk and order of
 //! threads, and near those of the CPU, not equal to them.
@@ -17,6 +18,7 @@ pub mod kernel;
 mod matrix;
 mod phases;
 mod planes;
+mod traffic;
 mod workspace;
 
 use std::sync::Mutex;
@@ -44,6 +46,7 @@ struct Reserved {
     rows: usize,         // of this step
     outputs: usize,      // of this step
     deepest: usize,      // splits of attention of this step
+    visible: usize,      // positions that its spans see, together
 }
 
 impl<D: Device> Gpu<D> {

@@ -14,6 +14,8 @@ pub struct Matrix {
     pub(crate) k: usize,
     format: usize,
     planes: [Address; PLANES],
+    /// Of one expert's weights, or of all where there is none.
+    pub(crate) bytes: usize,
     /// The file's rows, of an embedding: they are looked up on the host and take no memory of the
     /// device.
     pub(crate) table: Option<Weights>,
@@ -30,7 +32,7 @@ impl Matrix {
         let (rows, k) = (weights.rows, weights.k);
         let (mut planes, format) = ([Address::NONE; PLANES], layout.number());
         if role == Role::Embedding {
-            return Ok(Self { rows, k, format, planes, table: Some(weights) });
+            return Ok(Self { rows, k, format, planes, bytes: 0, table: Some(weights) });
         }
         if role == Role::Router && weights.format.quantised {
             layout = Layout::floats();
@@ -51,7 +53,8 @@ impl Matrix {
                 }
             }
         });
-        Ok(Self { rows, k, format: layout.number(), planes, table: None })
+        let bytes = rows * row_bytes.iter().sum::<usize>();
+        Ok(Self { rows, k, format: layout.number(), planes, bytes, table: None })
     }
 
     /// `Matrix` as kernels are told of it.

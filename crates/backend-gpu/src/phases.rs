@@ -13,6 +13,7 @@ use qwire_model::{
 use crate::device::{Address, Args, Device, Stream};
 use crate::kernel::{self, COLUMNS, DOWN_ROWS, EXPAND_ROWS, EXPERTS, WARPS};
 use crate::matrix::Matrix;
+use crate::traffic;
 use crate::workspace::{Acts, Pieces, SPREAD, Workspace, deepest, tiles};
 use crate::{Gpu, Reserved};
 
@@ -64,13 +65,15 @@ impl<D: Device> Desk<'_, D> {
         let space = self.space();
         let args = Args::default().address(space.x).address(weight).address(pick);
         let args = y.put(args.address(space.faults)).number(self.shape().eps).count(code);
+        let args = args.moves(traffic::norm(y, rows));
         self.stream.launch(&kernel::NORM, [rows, 1, 1], args);
     }
 
     /// Codes of rows whose floats are there.
     fn quantise(&mut self, x: Acts, rows: usize) {
         let blocks = (x.k / 32).div_ceil(WARPS);
-        self.stream.launch(&kernel::QUANTISE, [blocks, rows, 1], x.put(Args::default()));
+        let args = x.put(Args::default()).moves(x.bytes(rows));
+        self.stream.launch(&kernel::QUANTISE, [blocks, rows, 1], args);
     }
 
     /// Up to three matrices times some columns.
@@ -80,8 +83,10 @@ impl<D: Device> Desk<'_, D> {
             args = part.matrix.put(args).address(part.bias).address(part.out);
             args = args.count(part.stride).count(part.add.into()).count(blocks).skip(4);
             blocks += part.matrix.rows.div_ceil(WARPS);
+            args = args.moves(traffic::product(part.matrix, columns, part.add));
         }
         let args = x.put(args.skip((3 - parts.len()) * 80)).count(parts.len()).count(columns);
+        let args = args.moves(x.code_bytes(columns));
         let kernel = if columns == 1 { &kernel::MATMUL_1 } else { &kernel::MATMUL_8 };
         self.stream.launch(kernel, [blocks, columns.div_ceil(COLUMNS), 1], args);
     }
@@ -97,6 +102,7 @@ impl<D: Device> Desk<'_, D> {
         let args = args.count(shape.head_dim).count(shape.rotation.dims / 2).number(shape.eps);
         let args = args.number(1.0 / (shape.head_dim as f32).sqrt());
         let blocks = (shape.heads + 2 * shape.kv_heads).div_ceil(WARPS);
+        let args = args.moves(traffic::rotate(shape, self.at.rows));
         self.stream.launch(&kernel::ROTATE, [blocks, self.at.rows, 1], args);
     }
 
@@ -116,10 +122,12 @@ impl<D: Device> Desk<'_, D> {
         // A power of two, so that a growing sequence changes the grid rarely.
         let depth = if spread { self.at.deepest.next_power_of_two() } else { 1 };
         let grid = [rows, shape.kv_heads * packs, depth];
+        let args = args.moves(traffic::attend(shape, rows, self.at.visible));
         let args = if spread {
             let gather = Args::default().address(space.position).address(space.top);
             let gather = a.put(gather.address(space.weight).address(space.part));
             let gather = gather.count(shape.head_dim).count(splits);
+            let gather = gather.moves(traffic::gather(shape, a, rows, self.at.deepest));
             self.stream.launch(&kernel::ATTEND, grid, args);
             gather
         } else {
@@ -138,6 +146,7 @@ impl<D: Device> Desk<'_, D> {
         let args = args.number(shape.routing.scale).count(rows).count(shape.experts);
         let args = args.count(shape.routing.used).count(shape.routing.normalised.into());
         let args = args.count(tiles(shape, rows)).count(Poison::code(layer, Phase::Route) as usize);
+        let args = args.moves(traffic::route(shape, rows));
         self.stream.launch(&kernel::ROUTE, [1, 1, 1], args.count(mode));
     }
 
@@ -147,6 +156,7 @@ impl<D: Device> Desk<'_, D> {
         let args = layer.up.put(layer.gate.put(Args::default()));
         let args = space.visits.put(space.m.put(space.h.put(args)));
         let args = args.count(shape.routing.used).skip(4);
+        let args = args.moves(traffic::expand(layer, space, shape, rows));
         let kernel = if rows == 1 { &kernel::EXPAND_1 } else { &kernel::EXPAND_8 };
         self.stream.launch(kernel, [shape.ffn / EXPAND_ROWS, tiles(shape, rows), 1], args);
     }
@@ -160,7 +170,8 @@ impl<D: Device> Desk<'_, D> {
         let blend = Args::default().address(space.y).address(space.weights).address(space.x);
         let blend = blend.count(shape.routing.used).count(shape.hidden);
         let blocks = [shape.hidden.div_ceil(256), rows, 1];
-        let args = space.visits.put(args);
+        let args = space.visits.put(args).moves(traffic::down(layer, space, shape, rows));
+        let blend = blend.moves(traffic::blend(shape, rows));
         self.stream.launch(kernel, grid, args);
         self.stream.launch(&kernel::BLEND, blocks, blend);
     }
@@ -328,8 +339,15 @@ impl<D: Device> Backend for Gpu<D> {
         };
         let (inputs, middle, rest) = (piece(lens.inputs)?, piece(lens.middle)?, piece(lens.rest)?);
         let (space, _) = lay(Pieces { inputs, middle, rest });
-        let reserved =
-            Reserved { shape: shape.clone(), space, cache, rows: 0, outputs: 0, deepest: 1 };
+        let reserved = Reserved {
+            shape: shape.clone(),
+            space,
+            cache,
+            rows: 0,
+            outputs: 0,
+            deepest: 1,
+            visible: 0,
+        };
         self.reserved = Some(reserved);
         Ok(())
     }
@@ -340,6 +358,7 @@ impl<D: Device> Backend for Gpu<D> {
         reserved.rows = batch.rows();
         reserved.outputs = batch.outputs.len();
         reserved.deepest = deepest(batch);
+        reserved.visible = batch.spans.iter().map(|span| span.start + span.len).sum();
         self.desk().place(batch);
     }
 

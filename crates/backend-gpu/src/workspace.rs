@@ -25,6 +25,16 @@ impl Acts {
         args.address(self.low).address(self.scales).count(self.k).skip(4)
     }
 
+    /// Bytes of so many rows of codes and scales.
+    pub(crate) fn code_bytes(&self, rows: usize) -> usize {
+        rows * self.k * 5 / 2
+    }
+
+    /// The same with the floats.
+    pub(crate) fn bytes(&self, rows: usize) -> usize {
+        self.code_bytes(rows) + rows * self.k * 4
+    }
+
     /// The same from a row on.
     pub(crate) fn starting_at(&self, row: usize) -> Self {
         Self {

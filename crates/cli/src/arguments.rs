@@ -9,7 +9,7 @@ use qwire_engine::MOST_GUESSES;
 use qwire_kernels::Isa;
 use qwire_model::KvType;
 
-use crate::backend::{self, Choice, Device};
+use crate::backend::{Choice, Device, Found};
 use crate::commands::loading::sidecar::Packing;
 use crate::config::Environment;
 use crate::failure::Failure;
@@ -92,16 +92,10 @@ impl KvArg {
 impl DeviceArgs {
     /// The device as it shall be used. One that was asked for and is not there is a failure.
     pub fn device(&self, environment: &Environment) -> Result<Device, Failure> {
-        let note = match self.device {
-            Choice::Cuda(ordinal) => return Ok(Device::Cuda(backend::card(ordinal)?)),
-            Choice::Wgpu(ordinal) => return Ok(Device::Wgpu(backend::adapter(ordinal)?)),
-            Choice::Auto => match backend::first_card() {
-                Ok(card) => return Ok(Device::Cuda(card)),
-                Err(why) => Some(why),
-            },
-            Choice::Cpu => None,
-        };
-        self.cpu(environment, note)
+        match self.device.find()? {
+            Found::Beside(device) => Ok(device),
+            Found::Cpu(note) => self.cpu(environment, note),
+        }
     }
 
     /// The CPU as it shall be used, whatever device was asked for.

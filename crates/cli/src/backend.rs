@@ -9,6 +9,7 @@ use qwire_backend_cpu::Cpu;
 use qwire_backend_cpu::sidecar::Sidecar;
 use qwire_backend_cuda::Gpu;
 use qwire_backend_cuda::driver::{self, Card, Cuda};
+use qwire_backend_cuda::monitor::Monitor;
 use qwire_backend_wgpu::driver::{self as wgpu, Adapter, Wgpu};
 use qwire_gguf::File;
 use qwire_kernels::Isa;
@@ -45,6 +46,29 @@ impl FromStr for Choice {
             (_, _, Some(ordinal)) => Ok(Self::Wgpu(ordinal)),
             _ => Err("accepted: auto, cpu, cuda:0, cuda:1, .., wgpu, wgpu:1, ..".into()),
         }
+    }
+}
+
+/// What was found for a choice.
+pub enum Found {
+    /// A device beside the CPU.
+    Beside(Device),
+    /// The CPU; why no other device was taken where one was looked for.
+    Cpu(Option<String>),
+}
+
+impl Choice {
+    /// Looks for it. One that was asked for and is not there is a failure.
+    pub fn find(self) -> Result<Found, Failure> {
+        Ok(match self {
+            Self::Cuda(ordinal) => Found::Beside(Device::Cuda(card(ordinal)?)),
+            Self::Wgpu(ordinal) => Found::Beside(Device::Wgpu(adapter(ordinal)?)),
+            Self::Auto => match first_card() {
+                Ok(card) => Found::Beside(Device::Cuda(card)),
+                Err(why) => Found::Cpu(Some(why)),
+            },
+            Self::Cpu => Found::Cpu(None),
+        })
     }
 }
 
@@ -86,6 +110,14 @@ impl Device {
             Self::Cuda(_) => "cuda",
             Self::Wgpu(_) => "wgpu",
             Self::Reference => "reference",
+        }
+    }
+
+    /// What watches and steers it, where there is such a thing.
+    pub fn monitor(&self) -> Option<&Monitor> {
+        match self {
+            Self::Cuda(card) => Some(&card.monitor),
+            Self::Cpu { .. } | Self::Wgpu(_) | Self::Reference => None,
         }
     }
 

@@ -1,10 +1,12 @@
-//! Kernels: every `.cu` file behind the prelude to PTX, judged on each target.
+//! Kernels: every `.cu` file behind the prelude to PTX, and from there to code of each target,
+//! which is judged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::archive;
 use crate::nvrtc::Nvrtc;
-use crate::ptxas::{TARGETS, Usage, usage};
+use crate::ptxas::{Assembled, TARGETS, Usage, assemble};
 use crate::toolchain::Toolchain;
 
 /// Registers of a multiprocessor that one block may take at most, so that two blocks fit.
@@ -51,39 +53,49 @@ fn ops() -> Result<Vec<Op>, String> {
 
 /// Compiles everything and replaces what is there.
 pub fn write(toolchain: &Toolchain) -> Result<(), String> {
-    each(toolchain, |path, ptx| {
-        fs::write(path, ptx).map_err(|error| format!("{}: {error}", path.display()))
+    each(toolchain, |path, bytes| {
+        fs::write(path, bytes).map_err(|error| format!("{}: {error}", path.display()))
     })
 }
 
 /// Compiles everything and compares.
 pub fn check(toolchain: &Toolchain) -> Result<(), String> {
-    each(toolchain, |path, ptx| {
-        let kept = read(path)?;
-        if kept == ptx {
+    each(toolchain, |path, bytes| {
+        if fs::read(path).is_ok_and(|kept| kept == bytes) {
             return Ok(());
         }
-        let differs = "is not what its source gives; run `cargo xtask kernels` and commit it";
+        let differs = "is not what the sources give; run `cargo xtask kernels` and commit it";
         Err(format!("{} {differs}", path.display()))
     })
 }
 
-/// Compiles and judges each op, and hands its PTX to `keep`.
+/// Compiles and judges each op, and hands its PTX to `keep`, at last the cubins of all.
 fn each(
     toolchain: &Toolchain,
-    keep: impl Fn(&Path, &str) -> Result<(), String>,
+    keep: impl Fn(&Path, &[u8]) -> Result<(), String>,
 ) -> Result<(), String> {
     let nvrtc = Nvrtc::open(&toolchain.nvrtc)?;
     let scratch = root().join("target/cuda-toolchain");
     println!("{:20} {:>8} registers of a thread, bytes of shared memory", "kernel", "target");
+    let mut cubins = Vec::new();
     for op in ops()? {
         let ptx = nvrtc.compile(&format!("{}.cu", op.name), &op.source)?;
         let file = scratch.join(format!("{}.ptx", op.name));
         fs::write(&file, &ptx).map_err(|error| error.to_string())?;
-        judge(toolchain, &file, &ptx)?;
-        keep(&folder().join(format!("ptx/{}.ptx", op.name)), &ptx)?;
+        for target in TARGETS {
+            let Assembled { cubin, usage } = assemble(toolchain, target, &file)?;
+            judge(target, &usage, &ptx)?;
+            cubins.push((format!("{}.{target}", op.name), cubin));
+        }
+        keep(&folder().join(format!("ptx/{}.ptx", op.name)), ptx.as_bytes())?;
     }
-    Ok(())
+    let packed = archive::pack(&cubins);
+    if archive::unpack(&packed) != cubins {
+        return Err("the archive of cubins does not give back what went into it".into());
+    }
+    let whole: usize = cubins.iter().map(|cubin| cubin.1.len()).sum();
+    println!("{} cubins of {whole} bytes, {} in their archive", cubins.len(), packed.len());
+    keep(&folder().join("cubins.bin"), &packed)
 }
 
 /// Threads of a kernel's block, as PTX declares them.
@@ -93,18 +105,17 @@ fn threads(ptx: &str, kernel: &str) -> Option<usize> {
     rest.split(',').next()?.trim().parse().ok()
 }
 
-fn judge(toolchain: &Toolchain, file: &Path, ptx: &str) -> Result<(), String> {
-    for target in TARGETS {
-        for Usage { kernel, registers, spilled, shared } in usage(&toolchain.ptxas, target, file)? {
-            println!("{kernel:20} {target:>8} {registers:9} {shared:6}");
-            let threads = threads(ptx, &kernel).ok_or(format!("{kernel}: no bound of threads"))?;
-            let most = if threads == 1024 { 2 * REGISTERS } else { REGISTERS } / threads;
-            if spilled > 0 || registers > most || shared > SHARED_BYTES {
-                return Err(format!(
-                    "{kernel} on {target}: {registers} registers, {spilled} bytes of stack and \
-                     spills, {shared} bytes of shared memory; accepted: {most}, 0, {SHARED_BYTES}"
-                ));
-            }
+/// Says what each kernel takes; an error where that is too much.
+fn judge(target: &str, usage: &[Usage], ptx: &str) -> Result<(), String> {
+    for Usage { kernel, registers, spilled, shared } in usage {
+        println!("{kernel:20} {target:>8} {registers:9} {shared:6}");
+        let threads = threads(ptx, kernel).ok_or(format!("{kernel}: no bound of threads"))?;
+        let most = if threads == 1024 { 2 * REGISTERS } else { REGISTERS } / threads;
+        if *spilled > 0 || *registers > most || *shared > SHARED_BYTES {
+            return Err(format!(
+                "{kernel} on {target}: {registers} registers, {spilled} bytes of stack and \
+                 spills, {shared} bytes of shared memory; accepted: {most}, 0, {SHARED_BYTES}"
+            ));
         }
     }
     Ok(())

@@ -1,9 +1,10 @@
-//! ptxas: what a kernel takes of each target, from what the assembler says.
+//! ptxas: code of a target from PTX, and what its kernels take, as the assembler says.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::toolchain::run;
+use crate::toolchain::{Toolchain, run};
 
 /// Cards from an A100 to an RTX 5090.
 pub const TARGETS: [&str; 5] = ["sm_80", "sm_86", "sm_89", "sm_90", "sm_120"];
@@ -21,17 +22,26 @@ pub struct Usage {
     pub shared: usize,
 }
 
-/// Assembles a file for a target.
-pub fn usage(ptxas: &Path, target: &str, ptx: &Path) -> Result<Vec<Usage>, String> {
-    let mut command = Command::new(ptxas);
-    command.args(["--verbose", "--gpu-name", target, "--output-file", "/dev/null"]).arg(ptx);
+/// One file on one target.
+pub struct Assembled {
+    /// Its code.
+    pub cubin: Vec<u8>,
+    /// What each kernel takes.
+    pub usage: Vec<Usage>,
+}
+
+/// Assembles a file for a target; the code lies beside it for a moment.
+pub fn assemble(toolchain: &Toolchain, target: &str, ptx: &Path) -> Result<Assembled, String> {
+    let output = ptx.with_extension("cubin");
+    let mut command = Command::new(&toolchain.ptxas);
+    command.args(["--verbose", "--gpu-name", target, "--output-file"]).arg(&output).arg(ptx);
     let said = run(&mut command)?;
-    let found = read(&said);
-    if found.is_empty() {
-        Err(format!("ptxas said nothing of a kernel:\n{said}"))
-    } else {
-        Ok(found)
+    let usage = read(&said);
+    if usage.is_empty() {
+        return Err(format!("ptxas said nothing of a kernel:\n{said}"));
     }
+    let cubin = fs::read(&output).map_err(|error| format!("{}: {error}", output.display()))?;
+    Ok(Assembled { cubin, usage })
 }
 
 /// Reads the numbers before a unit: all of them, summed.

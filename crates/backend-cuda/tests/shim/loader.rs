@@ -2,17 +2,17 @@
 //! by `shim.h` in an order of our choice.
 #![allow(unsafe_code)] // calls what was compiled from our own files
 
-use std::env;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libloading::{Library, Symbol};
 use qwire_backend_cuda::device::{Address, Device, Launch};
-use qwire_backend_cuda::kernel::{Kernel, OPS};
+use qwire_backend_cuda::kernel::Kernel;
 use qwire_model::LoadError;
+
+use crate::compiler::{self, Compiled};
 
 /// In which order threads and blocks run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,55 +60,24 @@ pub fn shim(order: Order) -> Option<Shim> {
     Some(Shim { library, order: order.number(), memory: Vec::new() })
 }
 
-/// The whole source, in which a line knows its file.
-fn source() -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut all = String::new();
-    let kernels = ["prelude"].into_iter().chain(OPS).map(|op| format!("kernels/{op}.cu"));
-    for file in ["tests/shim/shim.h".to_string()].into_iter().chain(kernels) {
-        let path = root.join(file);
-        let text = fs::read_to_string(&path).expect("a source file");
-        all.extend([format!("#line 1 \"{}\"\n", path.display()), text]);
-    }
-    all.replace("#pragma once", "")
-}
-
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
 /// The bytes of the library.
 fn compile() -> Option<Vec<u8>> {
-    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-        println!("skipped: the shim switches fibers on x86-64 Linux only");
-        return None;
-    }
-    let (code, library) =
-        (folder().join("shim.cpp"), folder().join(format!("shim-{}", std::process::id())));
-    fs::write(&code, source()).expect("room for the source");
-    let compiler = env::var("CXX").unwrap_or_else(|_| "c++".into());
-    let mut command = Command::new(&compiler);
-    command.args([
-        "-std=c++17",
-        "-O2",
-        "-ffp-contract=off",
-        "-fno-strict-aliasing",
-        "-w",
-        "-fvisibility=hidden",
-    ]);
-    command.args(["-march=native", "-shared", "-fPIC", "-o"]).arg(&library).arg(&code);
-    match command.output() {
-        Err(error) => {
-            println!("skipped: no C++ compiler `{compiler}` for the shim ({error})");
-            None
-        }
-        Ok(output) => {
-            let complaint = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "the kernels do not compile:\n{complaint}");
+    let library = folder().join(format!("shim-{}.so", std::process::id()));
+    match compiler::compile(Path::new(env!("CARGO_MANIFEST_DIR")), None, &library) {
+        Compiled::Done => {
             let bytes = fs::read(&library).expect("the library");
             fs::remove_file(&library).expect("it is there");
             Some(bytes)
         }
+        Compiled::Absent(why) => {
+            println!("skipped: {why}");
+            None
+        }
+        Compiled::Refused(complaint) => panic!("the kernels do not compile:\n{complaint}"),
     }
 }
 

@@ -2,6 +2,7 @@
 //! of threads, and all together must be what the reference says.
 
 mod bits;
+mod compiler;
 mod conformance;
 mod loader;
 mod ops;

@@ -89,11 +89,33 @@ fn results_are_printed_and_drawn() {
 }
 
 #[test]
+fn bits_are_the_same_in_every_way() {
+    let args = ["--bits", "-p", "70", "-n", "3"];
+    let hashes = bench(&[args.as_slice(), &["--json"]].concat()).json();
+    let hashes = hashes.as_array().unwrap();
+    let names: Vec<_> = hashes.iter().map(|hash| hash["name"].as_str().unwrap()).collect();
+    // Graphs are a card's.
+    assert_eq!(names, ["alone", "again", "once more", "prompt in chunks", "beside others"]);
+    for hash in hashes {
+        assert_eq!((&hash["sha256"], &hash["rows"]), (&hashes[0]["sha256"], &4.into()), "{hash}");
+    }
+    let other = bench(&[args.as_slice(), &["--seed", "2", "--json"]].concat()).json();
+    assert_ne!(other[0]["sha256"], hashes[0]["sha256"]);
+    assert!(bench(&args).text().ends_with("all the same bits\n"));
+    bench(&["--bits", "-p", "4000", "-n", "100"]).fails(1, &["context is 4,096"]);
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused() {
     bench(&["-r", "0"]).fails(2, &["0", "--repetitions"]);
     bench(&["-p", "x"]).fails(2, &["x"]);
     bench(&["-p", "0", "-n", "0"]).fails(2, &["nothing to measure"]);
     bench(&["--json", "--markdown"]).fails(2, &["--markdown"]);
+    bench(&["--bits", "--profile"]).fails(2, &["--profile"]);
+    for flag in ["--profile", "--no-graphs"] {
+        bench(&[flag]).fails(2, &[flag, "needs a CUDA card"]);
+    }
+    bench(&["--device", "cuda:99"]).fails(1, &["there is no cuda:99"]);
     bench(&["-p", "512", "-d", "0,4000"]).fails(1, &["depth of 4,000", "4,512", "4,096"]);
     bench(&["--isa", "neon9"]).fails(1, &["neon9"]);
     bench(&["--plot", "/no/such/folder/x.svg"]).fails(1, &["cannot create"]);

@@ -18,6 +18,8 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("crates/backend-cpu/src/panels.rs", "maps a sidecar into memory"),
     ("crates/backend-cpu/src/pool.rs", "threads that borrow for one phase"),
     ("crates/backend-cuda/src/driver.rs", "calls the CUDA driver"),
+    ("crates/backend-cuda/src/meter.rs", "copies within a card's memory"),
+    ("crates/backend-cuda/tests/card/deck.rs", "loads the CPU in place of a card"),
     ("crates/backend-cuda/tests/shim/loader.rs", "calls kernels compiled for the CPU"),
     ("crates/cli/src/signals.rs", "installs the interrupt"),
     ("crates/xtask/src/nvrtc.rs", "calls the compiler of kernels, a library of C"),

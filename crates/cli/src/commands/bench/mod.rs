@@ -4,10 +4,13 @@
 //! limits · load · deepest prefix · warm-up · A B C A B C .. · limits
 //! ```
 //! Repetitions go round all trials, so that a busy moment hits each of them alike; what is reported
-//! is the median with the slowest and the quickest sample. Tokens are random.
+//! is the median with the slowest and the quickest sample. Tokens are random. At the end a card's
+//! kernels are timed one by one, if somebody asks.
 
+mod bits;
 pub mod machine;
 mod plot;
+mod profile;
 mod report;
 mod stage;
 mod trial;
@@ -16,13 +19,12 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use qwire_kernels::Isa;
 use qwire_model::Limits;
 
 use super::loading::{Manner, Opened};
 use super::reading::Reading;
 use crate::arguments::{StepArgs, default_threads};
-use crate::backend::Device;
+use crate::backend::{Choice, Device, Found};
 use crate::config::Environment;
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -30,7 +32,9 @@ use crate::memory;
 use crate::progress::{Bar, Unit};
 use crate::quantity::{self, grouped};
 use crate::signals::Interrupt;
+use bits::Bits;
 use machine::Reach;
+use profile::Profile;
 use report::{Report, Series};
 use stage::{Extent, Stage};
 use trial::{Kind, Measured, Trial};
@@ -42,18 +46,30 @@ Every -p and -n is measured at every -d. Speeds are tokens per second of all seq
 GB/s counts the weights, keys and values that must be read; experts of several rows in one step
 are counted as random rows would choose them. Gop/s counts two operations per product with a
 weight. Limits are measured in the same run: memory that is only read, and the tile kernel with
-sixteen tokens on a panel in cache.
+sixteen tokens on a panel in cache. Of a CUDA card the limit is a copy within its memory.
+
+--bits measures nothing: it computes one sequence in several ways, with the first -p and -n, and
+hashes all of its logits; exit status 1 where they are not the same bits.
 
 Examples:
   qwire bench model.gguf
   qwire bench model.gguf -p 512 -n 64 -d 0,4096,16384 --plot speed.svg
   qwire bench model.gguf -p 0 -n 64 --parallel 8
-  qwire bench model.gguf --threads 1,2,4 --markdown")]
+  qwire bench model.gguf --threads 1,2,4 --markdown
+  qwire bench model.gguf --device cuda:0 -p 512,2048 -d 128,16384 --profile
+  qwire bench model.gguf --device cuda:0 --bits")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that users have")]
 pub struct BenchArgs {
     /// The model, or its first file [default: the small one in the binary]
     model: Option<PathBuf>,
     #[command(flatten)]
     trials: TrialArgs,
+    /// What computes: cpu, cuda:0, auto or wgpu
+    #[arg(long, value_name = "NAME", default_value = "cpu", help_heading = "Machine")]
+    device: Choice,
+    /// Replay no graphs on a CUDA card: launch every kernel anew
+    #[arg(long, help_heading = "Machine")]
+    no_graphs: bool,
     /// Worker threads, several to compare; the model is loaded for each [default: the CPUs this
     /// process may use, or QWIRE_THREADS]
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Machine")]
@@ -61,7 +77,14 @@ pub struct BenchArgs {
     threads: Vec<u16>,
     #[command(flatten)]
     steps: StepArgs,
-    /// Print a JSON array, one object per trial
+    /// Time every kernel of a CUDA card too, for each trial
+    #[arg(long, help_heading = "Output")]
+    profile: bool,
+    /// Hash logits instead of measuring
+    #[arg(long, conflicts_with_all = ["profile", "no_graphs", "markdown", "plot"])]
+    #[arg(help_heading = "Output")]
+    bits: bool,
+    /// Print a JSON array, one object per trial, per profile, or per hash
     #[arg(long, conflicts_with = "markdown", help_heading = "Output")]
     json: bool,
     /// Print a table to paste
@@ -103,33 +126,30 @@ struct TrialArgs {
 
 /// Runs the command.
 pub fn bench(args: &BenchArgs, environment: &Environment) -> Result<u8, Failure> {
-    let isa = args.steps.isa(environment)?;
     let trials = args.trials.list();
     if trials.is_empty() {
         return Err(Failure::usage("-p 0 and -n 0 leave nothing to measure"));
     }
-    let threads: Vec<usize> = match args.threads.as_slice() {
-        [] => vec![default_threads(environment)],
-        list => list.iter().copied().map(usize::from).collect(),
-    };
+    let devices = args.devices(environment)?;
     let interrupt = Interrupt::install()?;
     let packing = args.steps.packing();
     let manner = Manner { packing, environment, interrupt: &interrupt, quiet: false };
-    let job =
-        Job { args, isa, model: Opened::given(args.model.as_deref(), false)?, trials, manner };
-    let extent = job.extent().map_err(|failure| failure.in_file(&job.model.path))?;
+    let job = Job { args, model: Opened::given(args.model.as_deref(), false)?, trials, manner };
+    if args.bits {
+        return job.hash(&devices[0]);
+    }
+    let extent = job.extent(&devices[0]).map_err(|failure| failure.in_file(&job.model.path))?;
     let plot = args.plot.as_deref().map(Draft::create).transpose()?;
     let mut series = Vec::new();
-    for threads in threads {
+    for device in &devices {
         if !interrupt.raised() {
-            series.push(job.measure(threads, extent)?);
+            series.push(job.measure(device, extent)?);
         }
     }
     let report = Report {
         model: job.model.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into()),
         cpu: machine::cpu(),
         memory_bytes: machine::memory_bytes(),
-        isa: isa.name(),
         kv: args.steps.kv().name(),
         chunk: args.steps.chunk(),
         parallel: extent.parallel,
@@ -153,6 +173,31 @@ pub fn bench(args: &BenchArgs, environment: &Environment) -> Result<u8, Failure>
     Ok(interrupt.code().unwrap_or(0))
 }
 
+impl BenchArgs {
+    /// What is measured in turn: one device, or the CPU with so many threads each.
+    fn devices(&self, environment: &Environment) -> Result<Vec<Device>, Failure> {
+        let isa = self.steps.isa(environment)?;
+        let devices = match self.device.find()? {
+            Found::Beside(device) if self.threads.is_empty() => vec![device],
+            Found::Beside(_) => return Err(Failure::usage("--threads are the CPU's")),
+            Found::Cpu(note) => {
+                let threads: Vec<usize> = match self.threads.as_slice() {
+                    [] => vec![default_threads(environment)],
+                    list => list.iter().copied().map(usize::from).collect(),
+                };
+                let device = |threads| Device::Cpu { threads, isa, note: note.clone() };
+                threads.into_iter().map(device).collect()
+            }
+        };
+        let flags = [(self.profile, "--profile"), (self.no_graphs, "--no-graphs")];
+        match flags.iter().find(|flag| flag.0 && devices[0].monitor().is_none()) {
+            Some((_, flag)) => Err(Failure::usage(format!("{flag} needs a CUDA card"))
+                .hint("`--device cuda:0` is the first")),
+            None => Ok(devices),
+        }
+    }
+}
+
 impl TrialArgs {
     fn list(&self) -> Vec<Trial> {
         let kinds = [(Kind::Prefill, &self.prompt), (Kind::Decode, &self.generate)];
@@ -170,7 +215,6 @@ impl TrialArgs {
 /// A model and what to measure with it.
 struct Job<'a> {
     args: &'a BenchArgs,
-    isa: Isa,
     model: Opened,
     trials: Vec<Trial>,
     manner: Manner<'a>,
@@ -178,7 +222,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// What the trials need; an error where the model or the memory does not have it.
-    fn extent(&self) -> Result<Extent, Failure> {
+    fn extent(&self, device: &Device) -> Result<Extent, Failure> {
         let most = |of: fn(&Trial) -> usize| self.trials.iter().map(of).max().unwrap_or(0);
         let (deepest, longest) = (most(|trial| trial.depth), most(|trial| trial.n));
         if deepest + longest > self.model.shape.context {
@@ -191,6 +235,9 @@ impl Job<'_> {
             )));
         }
         let extent = Extent { parallel: self.args.trials.parallel as usize, deepest, longest };
+        if !matches!(device, Device::Cpu { .. }) {
+            return Ok(extent); // what has memory of its own says at load what is too much
+        }
         let bytes = self.cache_bytes(extent);
         let room =
             memory::available().map(|bytes| memory::room(bytes, self.model.file.len_bytes()));
@@ -210,24 +257,63 @@ impl Job<'_> {
         page.saturating_mul(extent.pages() as u64)
     }
 
-    /// Loads the model for so many threads and runs every trial.
-    fn measure(&self, threads: usize, extent: Extent) -> Result<Series, Failure> {
+    /// Hashes what a device computes in several ways.
+    fn hash(&self, device: &Device) -> Result<u8, Failure> {
+        let first = |kind| self.trials.iter().find(|trial| trial.kind == kind).map(|trial| trial.n);
+        let (prompt, steps) = (first(Kind::Prefill), first(Kind::Decode));
+        let bits = Bits {
+            prompt: prompt.unwrap_or(1),
+            steps: steps.unwrap_or(0),
+            seed: self.args.trials.seed,
+        };
+        if bits.positions() > self.model.shape.context {
+            let context = grouped(self.model.shape.context as u64);
+            return Err(Failure::new(format!("the model's context is {context} tokens")));
+        }
+        let limits = bits.limits(self.args.steps.kv());
+        let mut ready = self.model.load(device, limits, self.manner)?;
+        eprintln!("{}", ready.device);
+        let hashes = bits.run(&mut *ready.runner, device.monitor(), self.manner.interrupt);
+        let hashes = hashes.map_err(|failure| failure.in_file(&self.model.path))?;
+        let mut out = io::stdout().lock();
+        if self.args.json {
+            serde_json::to_writer(&mut out, &hashes).map_err(io::Error::from)?;
+            writeln!(out)?;
+        } else {
+            write!(out, "{}", bits::table(&hashes))?;
+        }
+        out.flush()?;
+        Ok(self.manner.interrupt.code().unwrap_or_else(|| u8::from(!bits::agree(&hashes))))
+    }
+
+    /// Loads the model onto a device and runs every trial.
+    fn measure(&self, device: &Device, extent: Extent) -> Result<Series, Failure> {
         let in_file = |failure: Failure| failure.in_file(&self.model.path);
         let kv = self.args.steps.kv();
         let prompts = self.trials.iter().filter(|trial| trial.kind == Kind::Prefill);
         let longest = prompts.map(|trial| trial.n * extent.parallel).max().unwrap_or(1);
         let rows = self.args.steps.chunk().min(longest.max(extent.deepest)).max(extent.parallel);
         let limits = Limits { rows, outputs: extent.parallel, pages: extent.pages(), kv };
-        let device = Device::Cpu { threads, isa: self.isa, note: None };
-        let ready = self.model.load(&device, limits, self.manner)?;
+        let limited = !self.args.trials.no_limits;
+        if let Some(monitor) = device.monitor() {
+            monitor.replay(!self.args.no_graphs);
+            monitor.time(limited || self.args.profile); // a card learns of it when it is opened
+        }
+        let ready = self.model.load(device, limits, self.manner)?;
         let cache = quantity::bytes(self.cache_bytes(extent));
         eprintln!("{} · {} cache {cache}", ready.device, kv.name());
-
-        let limited = !self.args.trials.no_limits;
         let mut reach = Reach::default();
-        if limited && !self.manner.interrupt.raised() {
-            reach.measure(threads, self.isa)?;
+        if let Some(monitor) = device.monitor() {
+            monitor.time(false);
+            reach.read_gb_s.extend(monitor.take().copy_gb_s);
         }
+        let measures_cpu = |reach: &mut Reach| match device {
+            Device::Cpu { threads, isa, .. } if limited && !self.manner.interrupt.raised() => {
+                reach.measure(*threads, *isa)
+            }
+            _ => Ok(()),
+        };
+        measures_cpu(&mut reach)?;
         let reading = Reading::of(&self.model.file, Some(&self.model.shape));
         let kv_bytes = trial::kv_bytes(&self.model.shape, kv);
         let measured = |trial: &Trial| Measured {
@@ -239,12 +325,33 @@ impl Job<'_> {
         let mut stage =
             Stage::new(ready.runner, extent, self.args.trials.seed, self.manner.interrupt);
         self.repeat(&mut stage, &mut measured).map_err(in_file)?;
+        let profiles = self.profiles(&mut stage, device).map_err(in_file)?;
         drop(stage);
-        if limited && !self.manner.interrupt.raised() {
-            reach.measure(threads, self.isa)?;
-        }
+        measures_cpu(&mut reach)?;
         measured.retain(|measured| !measured.samples.is_empty());
-        Ok(Series { threads, reach, measured })
+        Ok(Series { device: device.clone(), reach, measured, profiles })
+    }
+
+    /// Every trial once more, or the first steps of an answer, with each kernel timed.
+    fn profiles(&self, stage: &mut Stage, device: &Device) -> Result<Vec<Profile>, Failure> {
+        let mut profiles = Vec::new();
+        let Some(monitor) = device.monitor().filter(|_| self.args.profile) else {
+            return Ok(profiles);
+        };
+        for trial in &self.trials {
+            let n = if trial.kind == Kind::Decode { trial.n.min(profile::STEPS) } else { trial.n };
+            let trial = Trial { n, ..*trial };
+            monitor.time(true);
+            let sampled = stage.sample(trial);
+            monitor.time(false);
+            let ledger = monitor.take();
+            if sampled?.is_none() {
+                break;
+            }
+            let (steps, layers) = (stage.steps(trial), self.model.shape.layers);
+            profiles.push(Profile { trial, steps, layers, ledger });
+        }
+        Ok(profiles)
     }
 
     /// Warms up, and goes round the trials until each has its samples or somebody interrupts.

@@ -42,7 +42,7 @@ pub fn svg(report: &Report) -> String {
         n => format!(", {n} sequences together"),
     };
     text(&mut out, (LEFT, 26.0), "start", 16.0, &report.model);
-    let line = format!("{cpu} · {} · {} cache{together}", report.isa, report.kv);
+    let line = format!("{cpu}{} · {} cache{together}", report.device(), report.kv);
     text(&mut out, (LEFT, 46.0), "start", 12.0, &line);
     for (at, (title, curves)) in panels.iter().enumerate() {
         panel(&mut out, HEAD + PANEL * at as f64, title, curves);
@@ -55,12 +55,8 @@ fn curves(report: &Report, kind: Kind) -> Vec<Curve<'_>> {
     let mut curves: Vec<Curve> = Vec::new();
     for series in &report.series {
         for measured in series.measured.iter().filter(|measured| measured.trial.kind == kind) {
-            let threads = match (several, series.threads) {
-                (false, _) => String::new(),
-                (true, 1) => ", 1 thread".into(),
-                (true, n) => format!(", {n} threads"),
-            };
-            let label = format!("{} {}{threads}", kind.name(), measured.trial.n);
+            let place = if several { format!(", {}", series.place()) } else { String::new() };
+            let label = format!("{} {}{place}", kind.name(), measured.trial.n);
             let point = (measured, limit(series, measured));
             match curves.iter_mut().find(|curve| curve.label == label) {
                 Some(curve) => curve.points.push(point),

@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::machine::Reach;
+use super::profile::{self, Profile};
 use super::trial::{Kind, Measured};
+use crate::backend::Device;
 use crate::quantity;
 
 /// Everything measured.
@@ -11,18 +13,45 @@ pub struct Report {
     pub model: String,
     pub cpu: Option<String>,
     pub memory_bytes: Option<u64>,
-    pub isa: &'static str,
     pub kv: &'static str,
     pub chunk: usize,
     pub parallel: usize,
     pub series: Vec<Series>,
 }
 
-/// What was measured with one number of threads.
+/// What was measured on one device, or with one number of threads.
 pub struct Series {
-    pub threads: usize,
+    pub device: Device,
     pub reach: Reach,
     pub measured: Vec<Measured>,
+    pub profiles: Vec<Profile>,
+}
+
+impl Series {
+    /// Threads and instruction set, of a CPU.
+    fn cpu(&self) -> Option<(usize, &'static str)> {
+        match &self.device {
+            Device::Cpu { threads, isa, .. } => Some((*threads, isa.name())),
+            Device::Cuda(_) | Device::Wgpu(_) | Device::Reference => None,
+        }
+    }
+
+    /// What it ran on, in few words.
+    pub fn place(&self) -> String {
+        match self.cpu() {
+            Some((1, _)) => "1 thread".into(),
+            Some((threads, _)) => format!("{threads} threads"),
+            None => self.device.to_string(),
+        }
+    }
+}
+
+/// An object of `--json`.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Object<'a> {
+    Trial(Box<Row<'a>>),
+    Profile(profile::Row),
 }
 
 /// One trial in `--json`.
@@ -31,7 +60,8 @@ pub struct Row<'a> {
     test: &'static str,
     n: usize,
     depth: usize,
-    threads: usize,
+    device: String,
+    threads: Option<usize>,
     parallel: usize,
     samples: &'a [f64],
     median: f64,
@@ -44,7 +74,7 @@ pub struct Row<'a> {
     dot_gop_s: Option<f64>,
     model: &'a str,
     cpu: Option<&'a str>,
-    isa: &'static str,
+    isa: Option<&'static str>,
     kv_type: &'static str,
     chunk: usize,
 }
@@ -53,10 +83,15 @@ const HEAD: [&str; 10] =
     ["test", "depth", "threads", "tok/s", "min – max", "MB/token", "GB/s", "of", "Gop/s", "of"];
 
 impl Report {
-    /// Every trial of every series, in the order in which they ran.
-    pub fn rows(&self) -> Vec<Row<'_>> {
-        let row = |(series, measured)| self.row(series, measured);
-        self.pairs().map(row).collect()
+    /// Every trial of every series, in the order in which they ran, and then the profiles.
+    pub fn rows(&self) -> Vec<Object<'_>> {
+        let row = |(series, measured)| Object::Trial(Box::new(self.row(series, measured)));
+        let profiles = self.profiles().map(|profile| Object::Profile(profile.row()));
+        self.pairs().map(row).chain(profiles).collect()
+    }
+
+    fn profiles(&self) -> impl Iterator<Item = &Profile> {
+        self.series.iter().flat_map(|series| &series.profiles)
     }
 
     fn row<'a>(&'a self, series: &Series, measured: &'a Measured) -> Row<'a> {
@@ -64,7 +99,8 @@ impl Report {
             test: measured.trial.kind.name(),
             n: measured.trial.n,
             depth: measured.trial.depth,
-            threads: series.threads,
+            device: series.device.to_string(),
+            threads: series.cpu().map(|cpu| cpu.0),
             parallel: self.parallel,
             samples: &measured.samples,
             median: measured.median(),
@@ -77,7 +113,7 @@ impl Report {
             dot_gop_s: series.reach.dot(),
             model: &self.model,
             cpu: self.cpu.as_deref(),
-            isa: self.isa,
+            isa: series.cpu().map(|cpu| cpu.1),
             kv_type: self.kv,
             chunk: self.chunk,
         }
@@ -87,13 +123,22 @@ impl Report {
         self.series.iter().flat_map(|s| s.measured.iter().map(move |measured| (s, measured)))
     }
 
+    /// The instruction set, or the device beside the CPU.
+    pub fn device(&self) -> String {
+        let name = |series: &Series| match series.cpu() {
+            Some((_, isa)) => format!(" · {isa}"),
+            None => format!(" · {}", series.device),
+        };
+        self.series.first().map_or_else(String::new, name)
+    }
+
     /// The model and the machine, in one line.
     fn line(&self) -> String {
         let cpu = self.cpu.as_deref().unwrap_or("an unknown processor");
         let memory = self.memory_bytes.map(quantity::bytes);
         let memory = memory.map_or_else(String::new, |memory| format!(", {memory} of memory"));
-        let (isa, kv, chunk) = (self.isa, self.kv, self.chunk);
-        format!("{cpu}{memory} · {isa} · {kv} cache · steps of {chunk}")
+        let (kv, chunk) = (self.kv, self.chunk);
+        format!("{cpu}{memory}{} · {kv} cache · steps of {chunk}", self.device())
     }
 
     /// One line of limits per series.
@@ -104,8 +149,12 @@ impl Report {
                 let values: Vec<_> = values.iter().map(|v| format!("{v:.digits$}")).collect();
                 values.join(" and ")
             };
+            if series.cpu().is_none() {
+                let copy = reach.read()?;
+                return Some(format!("Limit: a copy in the card's memory moves {copy:.1} GB/s"));
+            }
             (!reach.read_gb_s.is_empty()).then(|| {
-                let threads = threads(series.threads);
+                let threads = series.place();
                 let (read, dot) = (figures(&reach.read_gb_s, 1), figures(&reach.dot_gop_s, 0));
                 let size = quantity::bytes(reach.stream_bytes as u64);
                 let format = reach.format;
@@ -123,7 +172,7 @@ impl Report {
         let warning = |(series, measured): (&Series, &Measured)| {
             let ratio = measured.noise()?;
             let [test, depth, ..] = self.cells(series, measured);
-            let threads = threads(series.threads);
+            let threads = series.place();
             Some(format!("Noisy: {test} at depth {depth}, {threads}: max is {ratio:.2} × min"))
         };
         self.pairs().filter_map(warning).collect()
@@ -143,7 +192,7 @@ impl Report {
         [
             format!("{} {}{together}", trial.kind.name(), trial.n),
             quantity::grouped(trial.depth as u64),
-            series.threads.to_string(),
+            series.cpu().map_or_else(String::new, |cpu| cpu.0.to_string()),
             figure(measured.median()),
             format!("{} – {}", figure(measured.min()), figure(measured.max())),
             figure(measured.cost.bytes / 1e6),
@@ -171,6 +220,7 @@ impl Report {
             lines.push(cells.join("  ").trim_end().into());
         }
         lines.extend(self.warnings());
+        lines.extend(self.profiles().map(|profile| format!("\n{}", profile.table().trim_end())));
         lines.join("\n") + "\n"
     }
 
@@ -186,10 +236,7 @@ impl Report {
         lines.push(row(&std::array::from_fn::<_, 10, _>(rule)));
         lines.extend(self.pairs().map(|(series, measured)| row(&self.cells(series, measured))));
         lines.extend(self.warnings().iter().map(|line| format!("\n{line}")));
+        lines.extend(self.profiles().map(|profile| format!("\n```text\n{}```", profile.table())));
         lines.join("\n") + "\n"
     }
-}
-
-fn threads(n: usize) -> String {
-    if n == 1 { "1 thread".into() } else { format!("{n} threads") }
 }

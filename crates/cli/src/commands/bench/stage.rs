@@ -104,6 +104,14 @@ impl<'a> Stage<'a> {
         Ok(Some((trial.n * tables.len()) as f64 / start.elapsed().as_secs_f64()))
     }
 
+    /// Steps of one run of a trial.
+    pub fn steps(&self, trial: Trial) -> usize {
+        match trial.kind {
+            Kind::Prefill => (trial.n * self.extent.parallel).div_ceil(self.runner.limits().rows),
+            Kind::Decode => trial.n,
+        }
+    }
+
     /// Steps that read the prompts of all sequences, one after the other, in full batches.
     fn prompt(&mut self, trial: Trial, tables: &[Vec<PageId>]) -> Vec<Batch> {
         let (total, rows) = (trial.n * tables.len(), self.runner.limits().rows);

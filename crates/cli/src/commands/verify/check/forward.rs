@@ -21,9 +21,9 @@ pub const AGREEMENT: &[&str] = &["cosine", "top1", "missed_lead", "flipped_exper
 
 /// Rows of a step that is looked at.
 const ROWS: usize = 128;
-/// Positions against the definition, which is slow: of a large model, of a small one.
-const FEW: usize = 8;
+/// Positions that are compared, and those of a large model against the definition, which is slow.
 const MANY: usize = 64;
+const FEW: usize = 8;
 
 fn pages(positions: usize) -> Vec<PageId> {
     (0..Shape::pages_for(positions) as u32).map(PageId).collect()
@@ -201,22 +201,23 @@ fn logits_of(
 /// The device against the definition in f64, whose rows visit the same experts.
 pub fn reference(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
     let Some(device) = subject.device_of_contract() else { return Ok(no_device()) };
-    against(subject, &device, &Device::Reference, samples)
+    let positions = if subject.is_large() { FEW } else { MANY };
+    against(subject, &device, (&Device::Reference, positions), samples)
 }
 
 /// The device against the CPU, whose rows visit the same experts.
 pub fn company(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
     let Some(device) = subject.device_of_contract() else { return Ok(no_device()) };
-    against(subject, &device, subject.device, samples)
+    against(subject, &device, (subject.device, MANY), samples)
 }
 
 fn against(
     subject: &Subject<'_>,
     device: &Device,
-    truth: &Device,
+    (truth, positions): (&Device, usize),
     samples: &mut Samples,
 ) -> Result<Measured, Failure> {
-    let tokens = subject.tokens(if subject.is_large() { FEW } else { MANY });
+    let tokens = subject.tokens(positions);
     let (found, routes) = observed(subject, device, &tokens)?;
     let (expected, flipped) = imposed(subject, truth, &tokens, routes)?;
     let vocab = expected.len() / tokens.len();
