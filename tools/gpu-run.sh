@@ -105,7 +105,7 @@ part() {
     if [ "$limit" -lt 3 ]; then outcome "$name" skipped 0 "no time was left for it"; return; fi
     timeout --signal=INT --kill-after=10 "$limit" "$@" >"$parts/$name.out" 2>"$parts/$name.log" || code=$?
     local took=$((SECONDS - begun)) last
-    last=$(tr '\r' '\n' <"$parts/$name.log" | grep -v '^hint' | tail -n 1 | cut -c 1-200)
+    last=$(tr '\r' '\n' <"$parts/$name.log" | sed '/^hint/d' | tail -n 1 | cut -c 1-200)
     case $code in
         0) outcome "$name" ok "$took" ;;
         124 | 137) outcome "$name" late "$took" "stopped after $limit s" ;;
