@@ -49,7 +49,7 @@ mkdir "$parts"
 
 if [ -n "$rehearses" ]; then
     out=${out:-$root/target/gpu-rehearsal}
-    shape=(tiny-moe --layers 2) depths=(8 40 70 100) prompts=(20 60) written=4 hashed=(40 6) repeats=1
+    shape=(tiny-moe --layers 1) depths=(2 4 6 8) prompts=(4 10) written=2 hashed=(10 3) repeats=1
     export LD_LIBRARY_PATH=$root/target/card${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     [ -e "$root/target/card/libcuda.so" ] || { echo "error: \`cargo xtask card\` comes first" >&2; exit 1; }
     # Programs of others that the machine lacks: the first runs what it is told to watch, the second
@@ -130,16 +130,16 @@ export -f synth
 export qwire models
 
 small=$models/small.gguf full=$models/full.gguf
-part small 30 bash -c 'synth small.gguf 1 tiny-moe --layers 2'
-needs device "$small" && part device 30 "$qwire" bench "$small" --device "$device" -p 0 -n 4 -r 1 --json
+part small 30 bash -c 'synth small.gguf 1 tiny-moe --layers 1'
+needs device "$small" && part device 30 "$qwire" bench "$small" --device "$device" -p 0 -n 2 -r 1 --json
 needs contracts "$small" && part contracts 60 "$qwire" verify "$small" --contract gpu-device \
-    --contract gpu-forward --contract gpu-cpu --contract gpu-repeat --contract gpu-memory
+    --contract gpu-forward --contract gpu-memory
 for tool in memcheck racecheck; do
     if ! command -v compute-sanitizer >/dev/null; then
         outcome "$tool" skipped 0 "compute-sanitizer is not on PATH"
     elif needs "$tool" "$small"; then
         part "$tool" 50 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-            "$qwire" bench "$small" --device "$device" -p 20 -n 3 -r 1 --no-limits --json
+            "$qwire" bench "$small" --device "$device" -p 10 -n 3 -r 1 --no-limits --json
     fi
 done
 
