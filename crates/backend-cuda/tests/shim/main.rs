@@ -5,5 +5,6 @@ mod bits;
 mod conformance;
 mod loader;
 mod ops;
+mod shared;
 #[path = "../../../backend-gpu/tests/trial/mod.rs"]
 mod trial;
