@@ -33,13 +33,14 @@ pub fn conforms<D: Device>(device: impl Fn() -> Option<D>) {
     phases::check(gpu, &golden("dense2-q6_k"), "dense2-q6_k", bounds);
 }
 
-/// Whole models, with no, some and all layers on the host.
+/// Whole models, with no, some and all layers on the host. Its activations have 8 bits where the
+/// device's have 15, so that a router may choose otherwise where it is at a tie.
 pub fn is_near_the_reference<D: Device>(device: impl Fn() -> Option<D>) {
     for layers in (0..=LAYERS).rev() {
         for name in ["moe-q8_0", "moe-q4_k_m"] {
             let Some(device) = device() else { return };
             let title = format!("{name}, experts of {layers} of {LAYERS} layers on the device");
-            let nearness = Nearness { cosine: 0.9999, ties: None };
+            let nearness = Nearness { cosine: 0.9999, ties: Some(100) };
             whole::check(sharing(device, layers), &title, &golden(name), nearness);
         }
     }
