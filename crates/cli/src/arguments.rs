@@ -18,8 +18,8 @@ use crate::failure::Failure;
 /// Tokens of a prompt in one step.
 pub const CHUNK: usize = 512;
 
-/// Where and how the model runs. No choice here but `--device`, `--gpu-expert-layers` and `--kv-type`
-/// changes a single bit of the result.
+/// Where and how the model runs. No choice here but `--device`, `--gpu-expert-layers` and
+/// `--kv-type` changes a single bit of the result.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct DeviceArgs {
@@ -28,8 +28,8 @@ pub struct DeviceArgs {
     /// are new: qwire was never measured on one
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     device: Choice,
-    /// Layers whose experts lie on the card, from the first on; the CPU computes those of the others.
-    /// auto takes as many as fit in what the card has free [default: auto]
+    /// Layers whose experts lie on the card, from the first on; the CPU computes those of the
+    /// others. auto takes as many as fit in what the card has free [default: auto]
     #[arg(long, value_name = "N")]
     gpu_expert_layers: Option<Asked>,
     /// Worker threads [default: the CPUs this process may use, or QWIRE_THREADS]

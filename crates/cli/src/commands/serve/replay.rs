@@ -76,8 +76,8 @@ pub fn replay(args: &ReplayArgs, environment: &Environment) -> Result<u8, Failur
     let (theirs, ours) = (capsule.host_layers, model.facts.host_layers);
     if theirs != ours {
         eprintln!(
-            "warning: recorded with the experts of {theirs} layers on the CPU, here of {ours}: other \
-             bits are expected"
+            "warning: recorded with the experts of {theirs} layers on the CPU, here of {ours}: \
+             other bits are expected"
         );
     }
     let fault = compare(&model, &capsule)?;
