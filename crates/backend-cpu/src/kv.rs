@@ -107,7 +107,8 @@ impl Cache {
             Self::F32(_) => KvType::F32,
         };
         let layout = "layer, head: keys [tile, d, 16], values [slot, d]";
-        PageForm { bytes: shape.page_bytes(kv), layout, numbers: "definition" }
+        let bytes = shape.page_bytes(kv);
+        PageForm { bytes, layout, numbers: "definition", host_layers: 0 }
     }
 
     pub(crate) fn copy_page(&mut self, from: PageId, to: PageId, head_dim: usize) {

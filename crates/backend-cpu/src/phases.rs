@@ -15,8 +15,8 @@ use qwire_kernels::route::{blend, route};
 use qwire_kernels::tile::{ROWS, TOKENS};
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{
-    Backend, Batch, Halt, Layer, Limits, LoadError, PageForm, PageId, Phase, Poison, Role, Shape,
-    Tap, Weights,
+    Backend, Batch, Experts, Halt, Host, Layer, Limits, LoadError, PageForm, PageId, Phase, Poison,
+    Role, Shape, Tap, Weights,
 };
 
 use crate::activations::{Activations, Form};
@@ -311,7 +311,7 @@ impl Backend for Cpu {
         b.group(floor.shape);
     }
 
-    fn expand(&mut self, layer: &Layer<Self>) {
+    fn expand(&mut self, experts: &Experts<Matrix>) {
         let (floor, b, _) = self.floor();
         let (rows, ffn, groups) = (b.rows, floor.shape.ffn, &b.groups);
         let pairs = groups.bounds.last().copied().unwrap_or(0);
@@ -328,8 +328,8 @@ impl Backend for Cpu {
             for tiles in together(first_tiles[group]..first_tiles[group + 1]) {
                 for (i, at) in (0..rect.columns().len()).step_by(ROWS).enumerate() {
                     let panel = (expert, first + i);
-                    layer.gate.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.gates);
-                    layer.up.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.sums);
+                    experts.gate.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.gates);
+                    experts.up.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.sums);
                     let gates = h.sums(tiles.clone(), &bench.gates);
                     for ((pair, gates), (_, ups)) in gates.zip(h.sums(tiles.clone(), &bench.sums)) {
                         let m = rect.row(pair - groups.bounds[group]);
@@ -340,7 +340,7 @@ impl Backend for Cpu {
         });
     }
 
-    fn reduce(&mut self, layer: &Layer<Self>) {
+    fn reduce(&mut self, experts: &Experts<Matrix>) {
         let (floor, b, _) = self.floor();
         let (rows, hidden) = (b.rows, floor.shape.hidden);
         let groups = &b.groups;
@@ -362,7 +362,7 @@ impl Backend for Cpu {
                 for tiles in together(first_tiles[group]..first_tiles[group + 1]) {
                     for (i, at) in (0..width).step_by(ROWS).enumerate() {
                         let panel = (*expert, first + i);
-                        layer.down.tiles(floor.isa, panel, m, tiles.clone(), sums);
+                        experts.down.tiles(floor.isa, panel, m, tiles.clone(), sums);
                         for (pair, sums) in m.sums(tiles.clone(), sums) {
                             let y = &mut y[groups.rows[pair] * width..][at..width];
                             blend(floor.isa, groups.weights[pair], sums, y);
@@ -465,6 +465,18 @@ impl Backend for Cpu {
         if tap == Tap::H {
             floor.quantise(&mut b.h, b.rows);
         }
+    }
+}
+
+impl Host for Cpu {
+    fn visit(&mut self, h: &[f32], routes: &[(u32, f32)]) {
+        let (floor, b, _) = self.floor();
+        b.rows = h.len() / b.h.k;
+        b.x[..h.len()].fill(0.0);
+        b.h.floats[..h.len()].copy_from_slice(h);
+        floor.quantise(&mut b.h, b.rows);
+        b.routes[..routes.len()].copy_from_slice(routes);
+        b.group(floor.shape);
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Card {
     pub bytes: usize,
     /// Watches it once it is open, and steers it.
     pub monitor: Arc<Monitor>,
+    /// 10⁹ bytes that its memory is built to read in a second, where the driver knows.
+    pub gb_s: Option<f64>,
     capability: (i32, i32),
 }
 
@@ -98,15 +100,20 @@ fn cards() -> Result<Result<Vec<Card>, String>, DriverError> {
     let card = |ordinal: i32| {
         let device = result::device::get(ordinal)?;
         // SAFETY: `device` was just given by the driver.
-        let (bytes, major, minor) = unsafe {
+        let (bytes, major, minor, khz, bits) = unsafe {
             let attribute = |which| result::device::get_attribute(device, which);
             let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
             let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-            (result::device::total_mem(device)?, major, minor)
+            // Of these a driver may know nothing, or 0.
+            let khz = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE).unwrap_or(0);
+            let bits = attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH);
+            (result::device::total_mem(device)?, major, minor, khz, bits.unwrap_or(0))
         };
         let name = result::device::get_name(device)?;
+        // Two bits a tick and line.
+        let gb_s = Some(f64::from(khz) * f64::from(bits) / 4e6).filter(|gb_s| *gb_s > 0.0);
         let (ordinal, monitor) = (ordinal as usize, Arc::default());
-        Ok(Card { ordinal, name, bytes, monitor, capability: (major, minor) })
+        Ok(Card { ordinal, name, bytes, monitor, gb_s, capability: (major, minor) })
     };
     let cards: Result<Vec<Card>, DriverError> =
         (0..result::device::get_count()?).map(card).collect();

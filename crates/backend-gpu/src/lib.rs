@@ -6,6 +6,7 @@
 //! device        what is asked of a driver: memory and launches
 //! planes        weights rearranged for wide reads, without rounding
 //! matrix        weights on the device
+//! host          experts that another backend computes
 //! workspace     all memory of a step
 //! phases        the six phases as launches
 //! traffic       bytes that they move
@@ -14,6 +15,7 @@
 //! threads, and near those of the CPU, not equal to them.
 
 pub mod device;
+mod host;
 pub mod kernel;
 mod matrix;
 mod phases;
@@ -26,6 +28,7 @@ use std::sync::Mutex;
 use qwire_model::Shape;
 
 use device::{Address, Device, Stream};
+use host::Sharing;
 use workspace::Workspace;
 
 pub use matrix::Matrix;
@@ -36,6 +39,7 @@ pub struct Gpu<D: Device> {
     vocab: usize,             // rows of the head
     reserved: Option<Reserved>,
     logits: Vec<f32>,
+    sharing: Option<Sharing>,
 }
 
 /// What `reserve` made.
@@ -53,6 +57,6 @@ impl<D: Device> Gpu<D> {
     /// A backend that runs on this device.
     pub fn new(device: D) -> Self {
         let stream = Mutex::new(Stream::new(device));
-        Self { stream, vocab: 0, reserved: None, logits: Vec::new() }
+        Self { stream, vocab: 0, reserved: None, logits: Vec::new(), sharing: None }
     }
 }

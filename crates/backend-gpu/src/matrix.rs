@@ -1,4 +1,4 @@
-//! Matrices on a device: planes of weights, or the file's own rows for an embedding.
+//! Matrices on a device: planes of weights, or the file's own rows where they stay on the host.
 
 use qwire_model::{LoadError, Role, Weights};
 
@@ -16,9 +16,9 @@ pub struct Matrix {
     planes: [Address; PLANES],
     /// Of one expert's weights, or of all where there is none.
     pub(crate) bytes: usize,
-    /// The file's rows, of an embedding: they are looked up on the host and take no memory of the
-    /// device.
-    pub(crate) table: Option<Weights>,
+    /// The file's rows, of what takes no memory of the device: an embedding, which is looked up, and
+    /// what a host computes with.
+    pub(crate) elsewhere: Option<Weights>,
 }
 
 impl Matrix {
@@ -30,15 +30,15 @@ impl Matrix {
     ) -> Result<Self, LoadError> {
         let mut layout = Layout::of(&weights, D::KIND)?;
         let (rows, k) = (weights.rows, weights.k);
-        let (mut planes, format) = ([Address::NONE; PLANES], layout.number());
         if role == Role::Embedding {
-            return Ok(Self { rows, k, format, planes, bytes: 0, table: Some(weights) });
+            return Ok(Self::elsewhere(weights));
         }
         if role == Role::Router && weights.format.quantised {
             layout = Layout::floats();
         }
         let row_bytes = layout.row_bytes(k);
         let sizes = row_bytes.map(|bytes| (weights.count * rows * bytes).next_multiple_of(ALIGN));
+        let mut planes = [Address::NONE; PLANES];
         let mut end = device
             .allocate(sizes.iter().sum())
             .map_err(|error| LoadError(format!("tensor `{}`: {error}", weights.name())))?;
@@ -54,12 +54,18 @@ impl Matrix {
             }
         });
         let bytes = rows * row_bytes.iter().sum::<usize>();
-        Ok(Self { rows, k, format: layout.number(), planes, bytes, table: None })
+        Ok(Self { rows, k, format: layout.number(), planes, bytes, elsewhere: None })
+    }
+
+    /// One of which the device has nothing.
+    pub(crate) fn elsewhere(weights: Weights) -> Self {
+        let (rows, k, planes) = (weights.rows, weights.k, [Address::NONE; PLANES]);
+        Self { rows, k, format: 0, planes, bytes: 0, elsewhere: Some(weights) }
     }
 
     /// `Matrix` as kernels are told of it.
     pub(crate) fn put(&self, args: Args) -> Args {
-        assert!(self.table.is_none(), "an embedding is not multiplied");
+        assert!(self.elsewhere.is_none(), "only what lies on the device is multiplied there");
         let args = self.planes.iter().fold(args, |args, plane| args.address(*plane));
         args.count(self.format).count(self.rows).count(self.k).skip(4)
     }

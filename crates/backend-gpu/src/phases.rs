@@ -6,11 +6,12 @@ use std::sync::{MutexGuard, PoisonError};
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::batch::PAGE;
 use qwire_model::{
-    Backend, Batch, KvType, Layer, Limits, LoadError, PageForm, PageId, Phase, Poison, Role, Shape,
-    Tap, Weights,
+    Backend, Batch, Experts, Halt, KvType, Layer, Limits, LoadError, PageForm, PageId, Phase,
+    Poison, Role, Shape, Tap, Weights,
 };
 
 use crate::device::{Address, Args, Device, Stream};
+use crate::host::Sharing;
 use crate::kernel::{self, COLUMNS, DOWN_ROWS, EXPAND_ROWS, EXPERTS, WARPS};
 use crate::matrix::Matrix;
 use crate::traffic;
@@ -32,7 +33,7 @@ struct Part<'a> {
 }
 
 /// A stream and what was reserved on its device.
-struct Desk<'a, D> {
+pub(crate) struct Desk<'a, D> {
     stream: &'a mut Stream<D>,
     at: &'a Reserved,
 }
@@ -151,29 +152,53 @@ impl<D: Device> Desk<'_, D> {
     }
 
     /// m = silu(gate h) * up h
-    fn expand(&mut self, layer: &Layer<Gpu<D>>) {
+    fn expand(&mut self, experts: &Experts<Matrix>) {
         let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
-        let args = layer.up.put(layer.gate.put(Args::default()));
+        let args = experts.up.put(experts.gate.put(Args::default()));
         let args = space.visits.put(space.m.put(space.h.put(args)));
         let args = args.count(shape.routing.used).skip(4);
-        let args = args.moves(traffic::expand(layer, space, shape, rows));
+        let args = args.moves(traffic::expand(experts, space, shape, rows));
         let kernel = if rows == 1 { &kernel::EXPAND_1 } else { &kernel::EXPAND_8 };
         self.stream.launch(kernel, [shape.ffn / EXPAND_ROWS, tiles(shape, rows), 1], args);
     }
 
     /// x += sum p down m
-    fn reduce(&mut self, layer: &Layer<Gpu<D>>) {
+    fn reduce(&mut self, experts: &Experts<Matrix>) {
         let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
-        let args = space.m.put(layer.down.put(Args::default())).address(space.y);
+        let args = space.m.put(experts.down.put(Args::default())).address(space.y);
         let kernel = if rows == 1 { &kernel::DOWN_1 } else { &kernel::DOWN_8 };
         let grid = [shape.hidden / DOWN_ROWS, tiles(shape, rows), 1];
-        let blend = Args::default().address(space.y).address(space.weights).address(space.x);
-        let blend = blend.count(shape.routing.used).count(shape.hidden);
-        let blocks = [shape.hidden.div_ceil(256), rows, 1];
-        let args = space.visits.put(args).moves(traffic::down(layer, space, shape, rows));
-        let blend = blend.moves(traffic::blend(shape, rows));
+        let args = space.visits.put(args).moves(traffic::down(experts, space, shape, rows));
+        let (weights, used) = (space.weights, shape.routing.used);
         self.stream.launch(kernel, grid, args);
-        self.stream.launch(&kernel::BLEND, blocks, blend);
+        self.blend(weights, used);
+    }
+
+    /// x += sum of so many rows of y, each with its weight
+    fn blend(&mut self, weights: Address, used: usize) {
+        let (space, shape) = (self.space(), self.shape());
+        let args = Args::default().address(space.y).address(weights).address(space.x);
+        let args = args.count(used).count(shape.hidden);
+        let args = args.moves(traffic::blend(shape.hidden, used, self.at.rows));
+        let blocks = [shape.hidden.div_ceil(256), self.at.rows, 1];
+        self.stream.launch(&kernel::BLEND, blocks, args);
+    }
+
+    /// What a host is told of rows: h [rows, hidden], and routes [rows, used].
+    pub(crate) fn visits(&mut self) -> (Vec<f32>, Vec<(u32, f32)>) {
+        let Reserved { space, shape, rows, .. } = self.at;
+        let pairs = rows * shape.routing.used;
+        let h = self.stream.download_floats(space.h.floats, rows * shape.hidden);
+        let weights = self.stream.download_floats(space.weights, pairs);
+        (h, self.stream.download(space.ids, pairs).zip(weights).collect())
+    }
+
+    /// x += what a host has summed, [rows, hidden]
+    pub(crate) fn add(&mut self, sums: &[f32]) {
+        let space = self.space();
+        let (y, ones) = (space.y, space.ones);
+        self.stream.upload_floats(y, sums);
+        self.blend(ones, 1);
     }
 
     /// What kernels are told of a batch's rows.
@@ -271,7 +296,7 @@ impl<D: Device> Desk<'_, D> {
 }
 
 impl<D: Device> Gpu<D> {
-    fn desk(&mut self) -> Desk<'_, D> {
+    pub(crate) fn desk(&mut self) -> Desk<'_, D> {
         let stream = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
         Desk { stream, at: self.reserved.as_ref().expect("reserved") }
     }
@@ -313,6 +338,17 @@ impl<D: Device> Backend for Gpu<D> {
         Matrix::load(weights, role, self.device())
     }
 
+    fn experts(
+        &mut self,
+        weights: Experts<Weights>,
+        into: Role,
+    ) -> Result<Experts<Matrix>, LoadError> {
+        match &self.sharing {
+            Some(sharing) if weights.layer >= sharing.first => self.give(weights, into),
+            _ => weights.place(into, |weights, role| self.matrix(weights, role)),
+        }
+    }
+
     fn vector(&mut self, values: Vec<f32>) -> Result<Address, LoadError> {
         let stream = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
         let at = stream.device.allocate(values.len() * 4)?;
@@ -349,7 +385,16 @@ impl<D: Device> Backend for Gpu<D> {
             visible: 0,
         };
         self.reserved = Some(reserved);
+        if let Some(sharing) = &mut self.sharing {
+            sharing.host.reserve(shape, limits.rows)?;
+            let desk = self.desk();
+            desk.stream.upload_floats(desk.at.space.ones, &vec![1.0; limits.rows]);
+        }
         Ok(())
+    }
+
+    fn halt(&self) -> Halt {
+        self.sharing.as_ref().map_or_else(Halt::default, |sharing| sharing.host.halt())
     }
 
     fn begin(&mut self, batch: &Batch) {
@@ -363,7 +408,7 @@ impl<D: Device> Backend for Gpu<D> {
     }
 
     fn embed(&mut self, table: &Matrix, batch: &Batch) {
-        let weights = table.table.as_ref().expect("an embedding");
+        let weights = table.elsewhere.as_ref().expect("an embedding");
         let mut x = vec![0.0; batch.rows() * table.k];
         for (x, token) in x.chunks_exact_mut(table.k).zip(&batch.tokens) {
             weights.row(token.0 as usize, x);
@@ -416,12 +461,15 @@ impl<D: Device> Backend for Gpu<D> {
         desk.route(layer.index, layer.router.is_none().into());
     }
 
-    fn expand(&mut self, layer: &Layer<Self>) {
-        self.desk().expand(layer);
+    fn expand(&mut self, experts: &Experts<Matrix>) {
+        let hosted = experts.up.elsewhere.is_some();
+        self.hold(hosted);
+        if hosted { self.ask(experts.layer) } else { self.desk().expand(experts) }
     }
 
-    fn reduce(&mut self, layer: &Layer<Self>) {
-        self.desk().reduce(layer);
+    fn reduce(&mut self, experts: &Experts<Matrix>) {
+        let hosted = experts.down.elsewhere.is_some();
+        if hosted { self.answer(experts.layer) } else { self.desk().reduce(experts) }
     }
 
     fn close(&mut self, norm: &Address, _: &Batch) {
@@ -469,7 +517,9 @@ impl<D: Device> Backend for Gpu<D> {
     fn page_form(&self) -> PageForm {
         let shape = &self.reserved.as_ref().expect("reserved").shape;
         let layout = "layer, head: keys [d / 8, slot, 8], values [slot, d]";
-        PageForm { bytes: shape.page_bytes(KvType::F16), layout, numbers: D::NUMBERS }
+        let (bytes, numbers) = (shape.page_bytes(KvType::F16), D::NUMBERS);
+        let first = self.sharing.as_ref().map_or(shape.layers, |sharing| sharing.first);
+        PageForm { bytes, layout, numbers, host_layers: shape.layers.saturating_sub(first) }
     }
 
     fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {
@@ -498,11 +548,17 @@ impl<D: Device> Backend for Gpu<D> {
     }
 
     fn read(&self, tap: Tap) -> Vec<f32> {
+        if let (Tap::M, Some(Sharing { host, holds_m: true, .. })) = (tap, &self.sharing) {
+            return host.read();
+        }
         let (mut stream, at) = self.shared();
         Desk { stream: &mut stream, at }.read(tap)
     }
 
     fn write(&mut self, tap: Tap, values: &[f32]) {
+        if let (Tap::M, Some(Sharing { host, holds_m: true, .. })) = (tap, &mut self.sharing) {
+            return host.write(values);
+        }
         self.desk().write(tap, values);
     }
 }

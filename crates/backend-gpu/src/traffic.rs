@@ -3,10 +3,8 @@
 //!
 //! Activations and what a step is told of its rows count, as they go through the same memory.
 
-use qwire_model::{Layer, Shape};
+use qwire_model::{Experts, Shape};
 
-use crate::Gpu;
-use crate::device::Device;
 use crate::matrix::Matrix;
 use crate::workspace::{Acts, Workspace};
 
@@ -55,31 +53,21 @@ fn experts(shape: &Shape, rows: usize, bytes: usize) -> usize {
 }
 
 /// Gate and up of the experts that are visited.
-pub(crate) fn expand<D: Device>(
-    layer: &Layer<Gpu<D>>,
-    space: &Workspace,
-    shape: &Shape,
-    rows: usize,
-) -> usize {
-    let weights = experts(shape, rows, layer.gate.bytes + layer.up.bytes);
+pub(crate) fn expand(of: &Experts<Matrix>, space: &Workspace, shape: &Shape, rows: usize) -> usize {
+    let weights = experts(shape, rows, of.gate.bytes + of.up.bytes);
     weights + space.h.code_bytes(rows) + space.m.bytes(rows * shape.routing.used)
 }
 
 /// Down of the same, and its products.
-pub(crate) fn down<D: Device>(
-    layer: &Layer<Gpu<D>>,
-    space: &Workspace,
-    shape: &Shape,
-    rows: usize,
-) -> usize {
+pub(crate) fn down(of: &Experts<Matrix>, space: &Workspace, shape: &Shape, rows: usize) -> usize {
     let pairs = rows * shape.routing.used;
     let products = pairs * shape.hidden * FLOAT;
-    experts(shape, rows, layer.down.bytes) + space.m.code_bytes(pairs) + products
+    experts(shape, rows, of.down.bytes) + space.m.code_bytes(pairs) + products
 }
 
-/// Products of a row's experts, added to the row.
-pub(crate) fn blend(shape: &Shape, rows: usize) -> usize {
-    rows * (shape.routing.used + 2) * shape.hidden * FLOAT
+/// So many parts of a row, added to it.
+pub(crate) fn blend(hidden: usize, used: usize, rows: usize) -> usize {
+    rows * (used + 2) * hidden * FLOAT
 }
 
 #[cfg(test)]

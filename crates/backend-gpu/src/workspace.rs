@@ -74,6 +74,7 @@ pub(crate) struct Workspace {
     pub(crate) router: Address,   // [rows, experts]
     pub(crate) ids: Address,      // [rows, used]
     pub(crate) weights: Address,  // [rows, used]
+    pub(crate) ones: Address,     // [rows] the weights of what a host has summed
     pub(crate) visits: Visits,    //
     pub(crate) m: Acts,           // [rows * used, ffn]
     pub(crate) y: Address,        // [rows * used, hidden]
@@ -179,6 +180,7 @@ impl Workspace {
             router: take(rows * shape.experts),
             ids: take(pairs),
             weights: take(pairs),
+            ones: take(rows),
             visits,
             m,
             y: take(pairs * hidden),

@@ -16,6 +16,13 @@ impl fmt::Display for Adapter {
     }
 }
 
+impl Adapter {
+    /// Its name on the command line.
+    pub fn name(&self) -> String {
+        match self.0 {}
+    }
+}
+
 /// The adapters there are, or why none can be had.
 pub fn probe() -> Result<Vec<Adapter>, String> {
     Err("this qwire was built without it; `cargo build --release --features wgpu` has it".into())

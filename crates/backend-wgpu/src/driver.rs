@@ -60,6 +60,11 @@ impl fmt::Display for Adapter {
 }
 
 impl Adapter {
+    /// Its name on the command line.
+    pub fn name(&self) -> String {
+        format!("wgpu:{}", self.ordinal)
+    }
+
     /// Why kernels do not run on it, if they do not.
     pub fn refusal(&self) -> Option<String> {
         let limits = self.known.limits();

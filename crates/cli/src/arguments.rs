@@ -10,6 +10,8 @@ use qwire_kernels::Isa;
 use qwire_model::KvType;
 
 use crate::backend::{Choice, Device, Found};
+use crate::commands::loading::Opened;
+use crate::commands::loading::placement::{self, Asked};
 use crate::commands::loading::sidecar::Packing;
 use crate::config::Environment;
 use crate::failure::Failure;
@@ -17,8 +19,8 @@ use crate::failure::Failure;
 /// Tokens of a prompt in one step.
 pub const CHUNK: usize = 512;
 
-/// Where and how the model runs. No choice here but `--device` and `--kv-type` changes a single bit
-/// of the result.
+/// Where and how the model runs. No choice here but `--device`, `--gpu-expert-layers` and
+/// `--kv-type` changes a single bit of the result.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct DeviceArgs {
@@ -27,6 +29,10 @@ pub struct DeviceArgs {
     /// are new: qwire was never measured on one
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     device: Choice,
+    /// Layers whose experts lie on the card, from the first on; the CPU computes those of the
+    /// others. auto takes as many as fit in what the card has free [default: auto]
+    #[arg(long, value_name = "N")]
+    gpu_expert_layers: Option<Asked>,
     /// Worker threads [default: the CPUs this process may use, or QWIRE_THREADS]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -100,8 +106,41 @@ impl DeviceArgs {
 
     /// The CPU as it shall be used, whatever device was asked for.
     pub fn cpu(&self, environment: &Environment, note: Option<String>) -> Result<Device, Failure> {
+        let asked = self.gpu_expert_layers;
+        if asked.is_some() && (self.device != Choice::Auto || asked != Some(Asked::Auto)) {
+            let why = note.unwrap_or("--device cpu has none".into());
+            let fault = format!("--gpu-expert-layers puts experts on a card: {why}");
+            let hint = "name a card, such as --device cuda:0, or leave --gpu-expert-layers out";
+            return Err(Failure::usage(fault).hint(hint));
+        }
+        let (threads, isa) = self.host(environment)?;
+        Ok(Device::Cpu { threads, isa, note })
+    }
+
+    fn host(&self, environment: &Environment) -> Result<(usize, Isa), Failure> {
         let threads = self.threads.map_or_else(|| default_threads(environment), usize::from);
-        Ok(Device::Cpu { threads, isa: self.steps.isa(environment)?, note })
+        Ok((threads, self.steps.isa(environment)?))
+    }
+
+    /// A card with as much of the model as was asked for, or as fits beside a cache of this size.
+    pub fn place(
+        &self,
+        device: Device,
+        opened: &Opened,
+        cache_bytes: u64,
+        environment: &Environment,
+    ) -> Result<Device, Failure> {
+        let host = || self.host(environment);
+        placement::place(device, host, self.gpu_expert_layers, opened, cache_bytes)
+    }
+
+    /// Where nobody says it, the experts of the last so many layers are the CPU's.
+    #[must_use]
+    pub fn or_host_layers(self, host_layers: usize, layers: usize) -> Self {
+        let card = !matches!(self.device, Choice::Cpu | Choice::Auto);
+        let recorded =
+            (card && host_layers > 0).then(|| Asked::Layers(layers.saturating_sub(host_layers)));
+        Self { gpu_expert_layers: self.gpu_expert_layers.or(recorded), ..self }
     }
 }
 

@@ -16,6 +16,7 @@ use qwire_kernels::Isa;
 use qwire_model::reference::Reference;
 use qwire_model::{Backend, Limits, Loaded, Model, Runner, Witness, Witnessed};
 
+use crate::commands::loading::placement::{RESERVE_BYTES, Shared, Sizes};
 use crate::failure::Failure;
 use crate::memory;
 
@@ -81,6 +82,8 @@ pub enum Device {
     Cuda(Card),
     /// An adapter that wgpu knows.
     Wgpu(Adapter),
+    /// One of the two, and the CPU for the experts of some layers.
+    Shared(Box<Shared>),
     /// The definition in f64, slow and right.
     Reference,
 }
@@ -93,6 +96,8 @@ pub struct Ready {
     pub device: String,
     /// Tensors of the file that have no place in the architecture.
     pub unused: Vec<String>,
+    /// Layers whose experts the CPU computes beside a card.
+    pub host_layers: usize,
     /// Bytes of the device's own memory that are taken, and all of them.
     pub memory: Option<(u64, u64)>,
 }
@@ -109,6 +114,7 @@ impl Device {
             Self::Cpu { .. } => "definition",
             Self::Cuda(_) => "cuda",
             Self::Wgpu(_) => "wgpu",
+            Self::Shared(shared) => shared.card.numbers(),
             Self::Reference => "reference",
         }
     }
@@ -117,8 +123,34 @@ impl Device {
     pub fn monitor(&self) -> Option<&Monitor> {
         match self {
             Self::Cuda(card) => Some(&card.monitor),
+            Self::Shared(shared) => shared.card.monitor(),
             Self::Cpu { .. } | Self::Wgpu(_) | Self::Reference => None,
         }
+    }
+
+    /// Its name on the command line.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Cpu { .. } => "cpu".into(),
+            Self::Cuda(card) => format!("cuda:{}", card.ordinal),
+            Self::Wgpu(adapter) => adapter.name(),
+            Self::Shared(shared) => shared.card.name(),
+            Self::Reference => "reference".into(),
+        }
+    }
+
+    /// What a card has left, where it says so.
+    pub fn free(&self) -> Result<Option<u64>, Failure> {
+        let Self::Cuda(card) = self else { return Ok(None) };
+        let (taken, all) = card.memory()?;
+        Ok(Some(all - taken))
+    }
+
+    /// What the weights of a file take of its memory.
+    pub fn weights_bytes(&self, file: &File) -> u64 {
+        let Self::Shared(shared) = self else { return file.len_bytes() };
+        let placement = shared.placement;
+        Sizes::of(file, placement.layers).on_card(placement.card_layers)
     }
 
     /// Memory for weights, cache and the rest, where it is known.
@@ -128,6 +160,9 @@ impl Device {
             Self::Cuda(card) => Some(card.bytes as u64 / 10 * 9),
             // Vulkan, Metal and DirectX tell no size that a program could rely on.
             Self::Wgpu(_) => None,
+            Self::Shared(shared) => {
+                shared.free_bytes.map(|bytes| bytes.saturating_sub(RESERVE_BYTES))
+            }
             Self::Cpu { .. } | Self::Reference => memory::available(),
         }
     }
@@ -135,7 +170,7 @@ impl Device {
     /// Proves that the cache can be had where that costs nothing; a card says it at load.
     pub fn probe(&self, cache_bytes: u64) -> Result<(), Failure> {
         match self {
-            Self::Cuda(_) | Self::Wgpu(_) => Ok(()),
+            Self::Cuda(_) | Self::Wgpu(_) | Self::Shared(_) => Ok(()),
             Self::Cpu { .. } | Self::Reference => memory::probe(cache_bytes),
         }
     }
@@ -159,13 +194,34 @@ pub fn load(
         }
         Device::Cuda(card) => on(file, Gpu::new(Cuda::open(card)?), witness, limits, progress)?,
         Device::Wgpu(found) => on(file, Gpu::new(Wgpu::open(found)?), witness, limits, progress)?,
+        Device::Shared(shared) => {
+            let cpu = Cpu::new(shared.threads, shared.isa)?;
+            let layers = shared.placement.card_layers;
+            match &shared.card {
+                Device::Cuda(card) => {
+                    let gpu = Gpu::sharing(Cuda::open(card)?, cpu, layers);
+                    on(file, gpu, witness, limits, progress)?
+                }
+                Device::Wgpu(found) => {
+                    let gpu = Gpu::sharing(Wgpu::open(found)?, cpu, layers);
+                    on(file, gpu, witness, limits, progress)?
+                }
+                Device::Cpu { .. } | Device::Shared(_) | Device::Reference => {
+                    unreachable!("a card shares its layers")
+                }
+            }
+        }
         Device::Reference => on(file, Reference::default(), witness, limits, progress)?,
     };
-    let memory = match device {
-        Device::Cuda(card) => Some(card.memory()?),
-        Device::Cpu { .. } | Device::Wgpu(_) | Device::Reference => None,
+    let (card, host_layers) = match device {
+        Device::Shared(shared) => (&shared.card, shared.placement.host_layers()),
+        alone => (alone, 0),
     };
-    Ok(Ready { runner, device: format!("{device}{kept}"), unused, memory })
+    let memory = match card {
+        Device::Cuda(card) => Some(card.memory()?),
+        _ => None,
+    };
+    Ok(Ready { runner, device: format!("{device}{kept}"), unused, host_layers, memory })
 }
 
 /// The CUDA card of this number; the error says what there is.
@@ -234,6 +290,7 @@ impl std::fmt::Display for Device {
             }
             Self::Cuda(card) => card.fmt(f),
             Self::Wgpu(adapter) => adapter.fmt(f),
+            Self::Shared(shared) => shared.fmt(f),
             Self::Reference => f.write_str("the f64 reference"),
         }
     }

@@ -23,7 +23,7 @@ pub const MARGIN_BYTES: u64 = 256 << 20;
 /// Of which a program takes this for itself: tables, threads, connections.
 const PROGRAM_BYTES: u64 = 64 << 20;
 /// The longest context where nobody asked for one and what fits is unknown, or unchecked.
-const BLIND_CONTEXT: usize = 32_768;
+pub const BLIND_CONTEXT: usize = 32_768;
 
 /// What a run asks for.
 #[derive(Clone, Copy, Debug)]

@@ -171,7 +171,7 @@ impl Runner for Toy {
 
     fn page_form(&self) -> PageForm {
         let bytes = self.slots.len() * PAGE * size_of::<u64>();
-        PageForm { bytes, layout: "layer, slot", numbers: "toy" }
+        PageForm { bytes, layout: "layer, slot", numbers: "toy", host_layers: 0 }
     }
 
     fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::batch::{Batch, PageId};
-use crate::model::Layer;
+use crate::model::{Experts, Layer};
 use crate::shape::Shape;
 use crate::weights::{LoadError, Weights};
 
@@ -77,6 +77,8 @@ pub struct PageForm {
     pub layout: &'static str,
     /// Whose numbers they are: backends of one name compute the same bits.
     pub numbers: &'static str,
+    /// Layers whose experts a host computed, the last ones: other numbers than where it is none.
+    pub host_layers: usize,
 }
 
 /// Rows of logits computed at once.
@@ -207,6 +209,14 @@ pub trait Backend: Sized + Send {
 
     /// Takes a matrix, in the device's own layout.
     fn matrix(&mut self, weights: Weights, role: Role) -> Result<Self::Matrix, LoadError>;
+    /// Takes the experts of a layer.
+    fn experts(
+        &mut self,
+        weights: Experts<Weights>,
+        into: Role,
+    ) -> Result<Experts<Self::Matrix>, LoadError> {
+        weights.place(into, |weights, role| self.matrix(weights, role))
+    }
     /// Takes a vector.
     fn vector(&mut self, values: Vec<f32>) -> Result<Self::Vector, LoadError>;
     /// Reserves pages and scratch.
@@ -231,9 +241,9 @@ pub trait Backend: Sized + Send {
     /// h = norm(x); p = softmax(Wr h), top k
     fn route(&mut self, layer: &Layer<Self>);
     /// m_e = silu(gate_e h) * up_e h
-    fn expand(&mut self, layer: &Layer<Self>);
+    fn expand(&mut self, experts: &Experts<Self::Matrix>);
     /// x += sum p_e down_e m_e, e ascending
-    fn reduce(&mut self, layer: &Layer<Self>);
+    fn reduce(&mut self, experts: &Experts<Self::Matrix>);
     /// The final norm, of the batch's outputs.
     fn close(&mut self, norm: &Self::Vector, batch: &Batch);
     /// Ends the step: the first fault of each row that had one.
@@ -259,4 +269,11 @@ pub trait Backend: Sized + Send {
     fn read(&self, tap: Tap) -> Vec<f32>;
     /// Overwrites one.
     fn write(&mut self, tap: Tap, values: &[f32]);
+}
+
+/// A backend that computes the experts of rows whose other phases another device computes.
+pub trait Host: Backend {
+    /// Takes what `route` would have left of the rows: h = norm(x) [rows, hidden], and their routes
+    /// [rows, used], ids ascending. Of x it takes nothing: what `reduce` adds, it adds to zeros.
+    fn visit(&mut self, h: &[f32], routes: &[(u32, f32)]);
 }

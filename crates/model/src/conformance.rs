@@ -188,9 +188,9 @@ impl<B: Backend> Pair<B> {
         self.compare(Phase::Project, added, Tap::X)?;
         self.phase(index, &mut |b, l| b.route(l), &mut |b, l| b.route(l));
         self.compare(Phase::Route, route, Tap::Route)?;
-        self.phase(index, &mut |b, l| b.expand(l), &mut |b, l| b.expand(l));
+        self.phase(index, &mut |b, l| b.expand(&l.experts), &mut |b, l| b.expand(&l.experts));
         self.compare(Phase::Expand, narrow, Tap::M)?;
-        self.phase(index, &mut |b, l| b.reduce(l), &mut |b, l| b.reduce(l));
+        self.phase(index, &mut |b, l| b.reduce(&l.experts), &mut |b, l| b.reduce(&l.experts));
         self.compare(Phase::Reduce, added, Tap::X)
     }
 

@@ -18,8 +18,8 @@ pub fn forward<B: Backend>(b: &mut B, m: &Model<B>, batch: &Batch, layers: Range
         b.attend(layer, batch);
         b.project(layer);
         b.route(layer);
-        b.expand(layer);
-        b.reduce(layer);
+        b.expand(&layer.experts);
+        b.reduce(&layer.experts);
     }
     if layers.end == m.layers.len() {
         b.close(&m.output_norm, batch);

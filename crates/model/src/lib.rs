@@ -19,10 +19,10 @@ pub mod shape;
 pub mod synthetic;
 pub mod weights;
 
-pub use backend::{Backend, Halt, KvType, Limits, PageForm, Phase, Poison, Role, Tap};
+pub use backend::{Backend, Halt, Host, KvType, Limits, PageForm, Phase, Poison, Role, Tap};
 pub use batch::{Batch, PageId, Span, TokenId};
 pub use forward::forward;
-pub use model::{Layer, Model, Projection, describe};
+pub use model::{Experts, Layer, Model, Projection, describe};
 pub use runner::witness::{Taps, Witness, Witnessed};
 pub use runner::{Loaded, Runner};
 pub use shape::Shape;

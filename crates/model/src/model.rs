@@ -18,6 +18,31 @@ pub struct Projection<B: Backend> {
     pub bias: Option<B::Vector>,
 }
 
+/// The matrices of a layer's experts; a dense model has one.
+#[derive(Clone)]
+pub struct Experts<M> {
+    /// The number of their layer.
+    pub layer: usize,
+    /// [experts, ffn, hidden]
+    pub gate: M,
+    /// [experts, ffn, hidden]
+    pub up: M,
+    /// [experts, hidden, ffn]
+    pub down: M,
+}
+
+impl Experts<Weights> {
+    /// Each of them where `take` puts it.
+    pub fn place<M>(
+        self,
+        into: Role,
+        mut take: impl FnMut(Weights, Role) -> Result<M, LoadError>,
+    ) -> Result<Experts<M>, LoadError> {
+        let (gate, up) = (take(self.gate, Role::Linear)?, take(self.up, Role::Linear)?);
+        Ok(Experts { layer: self.layer, gate, up, down: take(self.down, into)? })
+    }
+}
+
 /// The weights of one layer.
 pub struct Layer<B: Backend> {
     /// Its number.
@@ -38,12 +63,8 @@ pub struct Layer<B: Backend> {
     pub ffn_norm: B::Vector,
     /// [experts, hidden]; none in a dense model
     pub router: Option<B::Matrix>,
-    /// [experts, ffn, hidden]
-    pub gate: B::Matrix,
-    /// [experts, ffn, hidden]
-    pub up: B::Matrix,
-    /// [experts, hidden, ffn]
-    pub down: B::Matrix,
+    /// What a row's routes lead to.
+    pub experts: Experts<B::Matrix>,
 }
 
 /// The weights of a model.
@@ -195,9 +216,12 @@ impl<B: Backend> Binder<'_, B> {
             )?,
             ffn_norm: self.vector(&name("ffn_norm.weight"), hidden)?,
             router: router.transpose()?,
-            gate: self.matrix(&feed("gate"), &wide, Role::Linear)?,
-            up: self.matrix(&feed("up"), &wide, Role::Linear)?,
-            down: self.matrix(&feed("down"), &narrow, shape.into_stream())?,
+            experts: {
+                let (gate, up) = (self.bind(&feed("gate"), &wide)?, self.bind(&feed("up"), &wide)?);
+                let down = self.bind(&feed("down"), &narrow)?;
+                let weights = Experts { layer: index, gate, up, down };
+                self.backend.experts(weights, shape.into_stream())?
+            },
         })
     }
 

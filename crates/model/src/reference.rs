@@ -18,7 +18,7 @@ use qwire_kernels::rope::Rope;
 
 use crate::backend::{Backend, LOGIT_ROWS, Limits, PageForm, Phase, Poison, Role, Tap};
 use crate::batch::{Batch, PageId};
-use crate::model::{Layer, Projection};
+use crate::model::{Experts, Layer, Projection};
 use crate::shape::Shape;
 use crate::weights::{LoadError, Weights};
 
@@ -276,12 +276,12 @@ impl Backend for Reference {
         }
     }
 
-    fn expand(&mut self, layer: &Layer<Self>) {
+    fn expand(&mut self, experts: &Experts<Weights>) {
         let (used, ffn) = (self.shape().routing.used, self.shape().ffn);
         for expert in 0..self.shape().experts {
             let (tokens, places) = self.visitors(expert);
-            let gate = multiply(&layer.gate, expert, &self.h, &tokens);
-            let up = multiply(&layer.up, expert, &self.h, &tokens);
+            let gate = multiply(&experts.gate, expert, &self.h, &tokens);
+            let up = multiply(&experts.up, expert, &self.h, &tokens);
             for (i, (token, place)) in tokens.iter().zip(&places).enumerate() {
                 let m = &mut self.m[(token * used + place) * ffn..][..ffn];
                 for (r, m) in m.iter_mut().enumerate() {
@@ -292,13 +292,13 @@ impl Backend for Reference {
         }
     }
 
-    fn reduce(&mut self, layer: &Layer<Self>) {
+    fn reduce(&mut self, experts: &Experts<Weights>) {
         let (used, hidden) = (self.shape().routing.used, self.shape().hidden);
         for expert in 0..self.shape().experts {
             let (tokens, places) = self.visitors(expert);
             let rows: Vec<_> =
                 tokens.iter().zip(&places).map(|(t, place)| t * used + place).collect();
-            let y = multiply(&layer.down, expert, &self.m, &rows);
+            let y = multiply(&experts.down, expert, &self.m, &rows);
             for (i, (token, place)) in tokens.iter().zip(&places).enumerate() {
                 let weight = self.routes[*token][*place].1;
                 let x = &mut self.x[token * hidden..][..hidden];
@@ -344,7 +344,8 @@ impl Backend for Reference {
     fn page_form(&self) -> PageForm {
         let len = PAGE * self.shape().kv_dim();
         let bytes = (self.keys.len() + self.values.len()) * len * size_of::<f64>();
-        PageForm { bytes, layout: "f64: keys by layer, values by layer", numbers: "reference" }
+        let layout = "f64: keys by layer, values by layer";
+        PageForm { bytes, layout, numbers: "reference", host_layers: 0 }
     }
 
     fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {

@@ -180,6 +180,8 @@ pub struct Facts {
     pub hidden: usize,
     /// Its device in words.
     pub device: String,
+    /// Layers whose experts the CPU computes beside a card, on which its bits depend.
+    pub host_layers: usize,
     /// Changes with the model and with the definition of its numbers.
     pub fingerprint: String,
     /// Tells its file from every other, wherever it lies.

@@ -348,7 +348,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn part(name: &str, outcome: (&str, &str), out: impl ToString) -> Part {
+    fn part(name: &str, outcome: (&str, &str), out: &(impl ToString + ?Sized)) -> Part {
         let (word, why) = outcome;
         Part {
             name: name.into(),
@@ -398,13 +398,13 @@ mod tests {
         let what = "full shape, cosine to the CPU's logits, at least 0.999";
         assert_eq!(row(vec![part("cosine", ("ok", ""), said)], what).1, "ok");
         let low = said.replace("0.99912", "0.998");
-        assert_eq!(row(vec![part("cosine", ("ok", ""), low)], what).1, "FAILED");
-        let contracts = part("contracts", ("ok", ""), said.replace("gpu-cpu", "gpu-forward"));
+        assert_eq!(row(vec![part("cosine", ("ok", ""), &low)], what).1, "FAILED");
+        let contracts = part("contracts", ("ok", ""), &said.replace("gpu-cpu", "gpu-forward"));
         assert_eq!(row(vec![contracts], "small model, gpu-forward").1, "ok");
         let hash = |name: &str, sha256: &str| json!({ "name": name, "sha256": sha256 });
         let (a, b) = ("a".repeat(64), "b".repeat(64));
         let hashes = json!([hash("alone", &a), hash("again", &a), hash("without graphs", &b)]);
-        let bits = part("bits", ("failed", "exit status 1"), hashes);
+        let bits = part("bits", ("failed", "exit status 1"), &hashes);
         assert_eq!(row(vec![bits.clone()], "bits, alone and again").1, "ok");
         assert_eq!(row(vec![bits.clone()], "bits, alone and without graphs").1, "FAILED");
         assert_eq!(row(vec![bits], "bits, alone and beside others").1, "FAILED");
@@ -420,7 +420,7 @@ mod tests {
               "kernels": [{ "kernel": "norm_rows", "calls": 776, "seconds": 1e-3, "bytes": 1,
                             "gb_s": 76.0 }] }
         ]);
-        let ours = part("decode-128", ("ok", ""), list);
+        let ours = part("decode-128", ("ok", ""), &list);
         let peer = json!([{ "n_prompt": 0, "n_depth": 128, "avg_ts": 160.0 }]);
         let parts = || vec![ours.clone(), part("llama", ("ok", ""), &peer)];
         let found = row(parts(), "decode at depth 128");
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn a_stand_in_is_never_a_measurement() {
         let device = json!([{ "device": "cuda:0 CPU in place of a card, 9 GB" }]);
-        let parts = Parts(vec![part("device", ("ok", ""), device)]);
+        let parts = Parts(vec![part("device", ("ok", ""), &device)]);
         let table = Table { parts: &parts, order: order() };
         assert!(table.page("today").starts_with("# Rehearsal on "));
     }

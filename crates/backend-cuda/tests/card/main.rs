@@ -41,7 +41,7 @@ fn graphs_change_no_bit() {
         let card = alone(&card);
         card.monitor.replay(graphs);
         let plan = Plan { chunk: 90, beside, steps: 4 };
-        (plan, move || Some(Cuda::open(&card).expect("a card opens")))
+        (plan, move || Some(Gpu::new(Cuda::open(&card).expect("a card opens"))))
     });
     whole::plans_agree(plans);
 }

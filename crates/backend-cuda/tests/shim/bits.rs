@@ -1,6 +1,8 @@
 //! Whole models over the shim: near the reference, and the same bits in any order of threads,
 //! chunk, batch and run.
 
+use qwire_backend_cuda::Gpu;
+
 use crate::loader::{Order, shim};
 use crate::trial::whole::{self, Company, Plan};
 
@@ -17,7 +19,7 @@ fn bits_depend_on_nothing_but_the_tokens() {
         (Order::Seeded(7), Plan { chunk: 33, beside: 7, steps: 8 }),
         (Order::Seeded(11), Plan { chunk: 7, beside: 3, steps: 3 }),
     ];
-    whole::plans_agree(plans.map(|(order, plan)| (plan, move || shim(order))));
+    whole::plans_agree(plans.map(|(order, plan)| (plan, move || shim(order).map(Gpu::new))));
 }
 
 /// A few steps of other formats in three orders and batches.
@@ -26,7 +28,7 @@ fn every_format_has_the_same_bits_in_any_order_and_batch() {
     for name in ["moe-q4_k_m", "moe-q5_k_m", "dense2-q6_k"] {
         let mut company = Company::new(name);
         for (order, beside) in Order::ALL.into_iter().zip([0, 1, 7]) {
-            company.add(shim(order), beside);
+            company.add(shim(order).map(Gpu::new), beside);
         }
     }
 }

@@ -6,5 +6,6 @@ mod compiler;
 mod conformance;
 mod loader;
 mod ops;
+mod shared;
 #[path = "../../../backend-gpu/tests/trial/mod.rs"]
 mod trial;

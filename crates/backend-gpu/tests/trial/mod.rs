@@ -5,4 +5,5 @@ pub mod codes;
 pub mod models;
 pub mod phases;
 pub mod products;
+pub mod shared;
 pub mod whole;

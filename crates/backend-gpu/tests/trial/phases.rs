@@ -16,9 +16,10 @@ pub fn quantised() -> Bounds {
     Bounds { narrow: bounds.wide, ..bounds }
 }
 
-fn check<D: Device>(device: Option<D>, file: &Arc<File>, name: &str, bounds: Bounds) {
-    let Some(device) = device else { return };
-    match conformance::run(file, Gpu::new(device), KvType::F16, bounds) {
+/// Every phase of a backend.
+pub fn check<D: Device>(gpu: Option<Gpu<D>>, file: &Arc<File>, name: &str, bounds: Bounds) {
+    let Some(gpu) = gpu else { return };
+    match conformance::run(file, gpu, KvType::F16, bounds) {
         Ok(measured) => {
             for of in measured {
                 println!("{name}: {:?} {:.1e}, allowed {:.1e}", of.phase, of.error, of.bound);
@@ -31,18 +32,18 @@ fn check<D: Device>(device: Option<D>, file: &Arc<File>, name: &str, bounds: Bou
 /// Weights of every float type.
 pub fn floats_conform<D: Device>(device: impl Fn() -> Option<D>) {
     let bounds = Bounds::float(KvType::F16);
-    check(device(), &golden("moes-f32"), "moes-f32", bounds);
+    check(device().map(Gpu::new), &golden("moes-f32"), "moes-f32", bounds);
     for dtype in [Dtype::F16, Dtype::BF16] {
         let file = rewritten(&golden("moes-f32"), |tensor, _| {
             if tensor.dims.len() > 1 { dtype } else { tensor.dtype }
         });
-        check(device(), &file, dtype.name(), bounds);
+        check(device().map(Gpu::new), &file, dtype.name(), bounds);
     }
 }
 
 /// A golden model of quantised weights.
 pub fn golden_conforms<D: Device>(device: Option<D>, name: &str) {
-    check(device, &golden(name), name, quantised());
+    check(device.map(Gpu::new), &golden(name), name, quantised());
 }
 
 /// What kernels do not read is refused at load, by name.

@@ -49,7 +49,7 @@ fn added<B: Backend>(of: &mut Loaded<B>) -> [Vec<f32>; 2] {
     backend.write(Tap::Route, &routes);
     backend.write(Tap::X, &zeros);
     backend.write(Tap::M, &whole(ROWS * shape.routing.used, shape.ffn));
-    backend.reduce(&model.layers[0]);
+    backend.reduce(&model.layers[0].experts);
     [projected, backend.read(Tap::X)]
 }
 

@@ -3,6 +3,7 @@
 
 mod models;
 mod ops;
+mod shared;
 #[path = "../../../backend-gpu/tests/trial/mod.rs"]
 mod trial;
 

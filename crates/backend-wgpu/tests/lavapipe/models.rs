@@ -1,5 +1,7 @@
 //! Phases against the reference, whole models, and their bits.
 
+use qwire_backend_wgpu::Gpu;
+
 use crate::device;
 use crate::trial::phases;
 use crate::trial::whole::{self, Company, Plan};
@@ -39,7 +41,7 @@ fn bits_depend_on_nothing_but_the_tokens() {
         Plan { chunk: 33, beside: 7, steps: 8 },
         Plan { chunk: 7, beside: 3, steps: 3 },
     ];
-    whole::plans_agree(plans.map(|plan| (plan, device)));
+    whole::plans_agree(plans.map(|plan| (plan, || device().map(Gpu::new))));
 }
 
 #[test]
@@ -47,7 +49,7 @@ fn every_format_has_the_same_bits_in_any_batch() {
     for name in ["moe-q4_k_m", "moe-q5_k_m", "moe-bf16", "dense2-q6_k"] {
         let mut company = Company::new(name);
         for beside in 0..8 {
-            company.add(device(), beside);
+            company.add(device().map(Gpu::new), beside);
         }
     }
 }

@@ -252,3 +252,16 @@ fn a_device_that_is_not_there_is_an_error() {
         qwire(&["run", &model, "--device", name, "x"]).fails(1, &[&there_is_none]);
     }
 }
+
+/// A place on a card is refused where there is none, and the way out is named.
+#[test]
+fn experts_are_put_on_cards_alone() {
+    let model = golden(MODEL);
+    let told = ["--gpu-expert-layers puts experts on a card", "hint: name a card"];
+    for layers in ["2", "auto"] {
+        let args = ["run", &model, "--gpu-expert-layers", layers, "x"];
+        qwire(&args).fails(2, &[told[0], "--device cpu has none", told[1]]);
+    }
+    let accepted = "accepted: auto, 0, 1, ..";
+    qwire(&["run", &model, "--gpu-expert-layers", "all", "x"]).fails(2, &[accepted]);
+}

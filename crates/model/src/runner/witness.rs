@@ -16,7 +16,7 @@ use qwire_gguf::File;
 
 use crate::backend::{Backend, Halt, Limits, PageForm, Phase, Poison, Role, Tap};
 use crate::batch::{Batch, PageId};
-use crate::model::{Layer, Model};
+use crate::model::{Experts, Layer, Model};
 use crate::shape::Shape;
 use crate::weights::{LoadError, Weights};
 
@@ -140,12 +140,12 @@ impl<B: Backend> Backend for Witnessed<B> {
         self.phase(layer.index, Phase::Route, |b, l, _| b.route(l));
     }
 
-    fn expand(&mut self, layer: &Layer<Self>) {
-        self.phase(layer.index, Phase::Expand, |b, l, _| b.expand(l));
+    fn expand(&mut self, experts: &Experts<()>) {
+        self.phase(experts.layer, Phase::Expand, |b, l, _| b.expand(&l.experts));
     }
 
-    fn reduce(&mut self, layer: &Layer<Self>) {
-        self.phase(layer.index, Phase::Reduce, |b, l, _| b.reduce(l));
+    fn reduce(&mut self, experts: &Experts<()>) {
+        self.phase(experts.layer, Phase::Reduce, |b, l, _| b.reduce(&l.experts));
     }
 
     fn close(&mut self, (): &(), batch: &Batch) {

@@ -36,6 +36,9 @@ pub struct Capsule {
     pub build: String,
     /// The version of the definition of its numbers.
     pub numbers: u32,
+    /// Layers whose experts the CPU computed beside a card.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub host_layers: usize,
     /// What the model is called.
     pub model: String,
     /// Tells its file from every other.
@@ -106,6 +109,7 @@ impl Capsule {
             at: now(),
             build: facts.version.into(),
             numbers: facts.numbers,
+            host_layers: facts.host_layers,
             model: model.name.clone(),
             identity: facts.identity.clone(),
             path: facts.path.clone(),
@@ -232,6 +236,11 @@ impl Draw {
             choice: 0,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_none(layers: &usize) -> bool {
+    *layers == 0
 }
 
 /// What binds an answer, in words from which [`read`] makes it again.

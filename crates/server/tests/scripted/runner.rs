@@ -126,7 +126,8 @@ impl Runner for Scripted {
     }
 
     fn page_form(&self) -> PageForm {
-        PageForm { bytes: PAGE * size_of::<u32>(), layout: "slot", numbers: "scripted" }
+        let bytes = PAGE * size_of::<u32>();
+        PageForm { bytes, layout: "slot", numbers: "scripted", host_layers: 0 }
     }
 
     fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {

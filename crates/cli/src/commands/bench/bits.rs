@@ -8,6 +8,7 @@ use qwire_model::{Batch, Limits, PageId, Runner, Shape, Span, TokenId};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::commands::serve::loader::digits;
 use crate::failure::Failure;
 use crate::signals::Interrupt;
 
@@ -122,7 +123,7 @@ impl Bits {
             }
             step(&batch)?;
         }
-        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = digits(&hash.finalize());
         Ok(Hash { way, rows, sha256 })
     }
 

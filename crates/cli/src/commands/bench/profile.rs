@@ -32,12 +32,12 @@ pub struct Row {
     seconds_per_step: f64,
     idle_seconds: f64,
     copy_gb_s: Option<f64>,
-    kernels: Vec<Kernel>,
+    kernels: Vec<Timed>,
 }
 
 /// One kernel of it.
 #[derive(Serialize)]
-struct Kernel {
+struct Timed {
     kernel: &'static str,
     calls: u64,
     seconds: f64,
@@ -58,7 +58,7 @@ impl Profile {
 
     /// As `--json` has it.
     pub fn row(&self) -> Row {
-        let kernel = |entry: &qwire_backend_cuda::monitor::Entry| Kernel {
+        let kernel = |entry: &qwire_backend_cuda::monitor::Entry| Timed {
             kernel: entry.kernel,
             calls: entry.calls,
             seconds: entry.seconds,

@@ -32,7 +32,7 @@ impl Series {
     fn cpu(&self) -> Option<(usize, &'static str)> {
         match &self.device {
             Device::Cpu { threads, isa, .. } => Some((*threads, isa.name())),
-            Device::Cuda(_) | Device::Wgpu(_) | Device::Reference => None,
+            Device::Cuda(_) | Device::Wgpu(_) | Device::Shared(_) | Device::Reference => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Loading: a model's way from its file to a device, the same for every command.
 
 mod boxed;
+pub mod placement;
 pub mod sidecar;
 
 use std::path::{Path, PathBuf};
@@ -88,7 +89,7 @@ impl Opened {
                 let terms = Terms { threads: *threads, interrupt, quiet };
                 sidecar::provide(packing, file, path, environment, &terms)?
             }
-            Device::Cpu { .. } | Device::Cuda(_) | Device::Wgpu(_) | Device::Reference => None,
+            _ => None,
         };
         let packs = matches!(device, Device::Cpu { .. });
         let (packed, started) = (packs && sidecar.is_none(), Instant::now());

@@ -154,10 +154,10 @@ impl Place<'_> {
         match side {
             Side::Model { opened, device, kv } => {
                 let chunk = if witness.is_some() { WATCHED } else { usize::MAX };
-                let steps = &self.args.device.steps;
+                let machine = &self.args.device;
                 let (environment, interrupt) = (self.environment, self.interrupt);
                 let (model, device, kv) = (opened, device.clone(), *kv);
-                let rows = Rows { model, device, kv, steps, environment, interrupt, chunk };
+                let rows = Rows { model, device, kv, machine, environment, interrupt, chunk };
                 let mut runner = rows.runner(self.ids.len(), witness)?;
                 rows.each(&mut *runner, self.ids, take)
             }

@@ -74,9 +74,9 @@ pub fn logits(args: &LogitsArgs, environment: &Environment) -> Result<u8, Failur
         if args.reference { Device::Reference } else { args.device.device(environment)? };
     let ids = rows::ids(args.tokens.as_deref(), args.tokens_file.as_deref())?;
     let interrupt = Interrupt::install()?;
-    let (model, steps) = (Opened::open(&args.model)?, &args.device.steps);
-    let (kv, chunk, interrupt) = (steps.kv(), usize::MAX, &interrupt);
-    let rows = Rows { model: &model, device, kv, steps, environment, interrupt, chunk };
+    let (model, machine) = (Opened::open(&args.model)?, &args.device);
+    let (kv, chunk, interrupt) = (machine.steps.kv(), usize::MAX, &interrupt);
+    let rows = Rows { model: &model, device, kv, machine, environment, interrupt, chunk };
     let mut runner = rows.runner(ids.len(), None)?;
     let vocab = runner.vocab();
     rows::check(&ids, vocab)?;

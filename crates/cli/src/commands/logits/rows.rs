@@ -5,7 +5,7 @@ use qwire_engine::{Pages, Table};
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{Batch, KvType, Limits, Runner, TokenId, Witness};
 
-use crate::arguments::{StepArgs, parse_ids, read_file, utf8};
+use crate::arguments::{DeviceArgs, parse_ids, read_file, utf8};
 use crate::backend::Device;
 use crate::commands::loading::{Manner, Opened};
 use crate::config::Environment;
@@ -20,7 +20,7 @@ pub struct Rows<'a> {
     pub model: &'a Opened,
     pub device: Device,
     pub kv: KvType,
-    pub steps: &'a StepArgs,
+    pub machine: &'a DeviceArgs,
     pub environment: &'a Environment,
     pub interrupt: &'a Interrupt,
     /// Most rows of a step, beside what the options say.
@@ -75,16 +75,20 @@ impl Rows<'_> {
             checked: true,
             last_resort: "give it fewer tokens",
         };
-        let weights = self.model.file.len_bytes();
-        let plan = memory::plan(shape, weights, self.device.available(), wish);
-        let plan = plan.map_err(in_file)?;
-        self.device.probe(plan.cache_bytes)?;
-        let rows = self.steps.chunk().min(tokens).min(self.chunk);
-        let limits = Limits { rows, outputs: rows, pages: plan.pages, kv: self.kv };
         let (environment, interrupt) = (self.environment, self.interrupt);
-        let packing = self.steps.packing();
+        let cache_bytes = memory::cache_bytes(shape, tokens, self.kv);
+        let device = self.device.clone();
+        let device = self.machine.place(device, self.model, cache_bytes, environment)?;
+        let weights = device.weights_bytes(&self.model.file);
+        let plan = memory::plan(shape, weights, device.available(), wish);
+        let plan = plan.map_err(in_file)?;
+        device.probe(plan.cache_bytes)?;
+        let steps = &self.machine.steps;
+        let rows = steps.chunk().min(tokens).min(self.chunk);
+        let limits = Limits { rows, outputs: rows, pages: plan.pages, kv: self.kv };
+        let packing = steps.packing();
         let manner = Manner { packing, environment, interrupt, quiet: false };
-        Ok(self.model.load_watched(&self.device, limits, manner, witness)?.runner)
+        Ok(self.model.load_watched(&device, limits, manner, witness)?.runner)
     }
 
     /// Hands out each row in order.

@@ -120,7 +120,7 @@ fn open(disk: &Disk, identity: Identity, seconds: f64) {
 /// Everything that the bytes of a page follow from: not the threads, the instruction set or the
 /// chunks, on which no bit depends.
 fn identity(digest: &[u8; 32], form: PageForm, shape: &Shape) -> Identity {
-    let PageForm { bytes, layout, numbers } = form;
+    let PageForm { bytes, layout, numbers, host_layers } = form;
     // Floats are printed with as many digits as tell them apart.
     let rotation = format!("{:?}", shape.rotation);
     Identity::of(&[
@@ -128,6 +128,7 @@ fn identity(digest: &[u8; 32], form: PageForm, shape: &Shape) -> Identity {
         ("page", &(bytes as u64).to_le_bytes()),
         ("layout", layout.as_bytes()),
         ("numbers", numbers.as_bytes()),
+        ("host layers", &(host_layers as u64).to_le_bytes()),
         ("numbers version", &NUMBERS_VERSION.to_le_bytes()),
         ("rotation", rotation.as_bytes()),
     ])
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn whatever_changes_a_page_changes_its_identity() {
-        let form = PageForm { bytes: 64, layout: "a", numbers: "b" };
+        let form = PageForm { bytes: 64, layout: "a", numbers: "b", host_layers: 0 };
         let mut all = vec![identity(&[0; 32], form, &shape())];
         all.push(identity(&[1; 32], form, &shape()));
         for form in [
@@ -149,6 +150,7 @@ mod tests {
             PageForm { layout: "b", ..form },
             PageForm { numbers: "c", ..form },
             PageForm { layout: "", numbers: "ab", ..form },
+            PageForm { host_layers: 1, ..form },
         ] {
             all.push(identity(&[0; 32], form, &shape()));
         }

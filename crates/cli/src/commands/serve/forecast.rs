@@ -3,21 +3,29 @@
 //! ```text
 //! answers   tokens one by one: at position 0, and behind pages that were copied to be read
 //! prompts   some layers of one chunk, parked and forgotten
+//! bound     what the memories of a card and of the CPU allow, where both have layers
 //! ```
 //! What lies deeper follows from a line through the two depths: attention reads each position once.
 
 use std::time::{Duration, Instant};
 
+use qwire_backend_cpu::limits::Stream;
+use qwire_backend_cuda::driver::Card;
 use qwire_model::{Batch, PageId, Runner, Shape, TokenId};
 
 use crate::arguments::CHUNK;
+use crate::backend::Device;
+use crate::commands::loading::placement::{Sizes, Traffic};
+use crate::commands::loading::{Opened, sidecar};
 use crate::failure::Failure;
-use crate::memory::PAGE;
+use crate::memory::{self, PAGE};
 
 /// Time for the steps of one depth; at least one is taken.
 const DECODING: Duration = Duration::from_millis(250);
 /// Time for the layers of a chunk.
 const READING: Duration = Duration::from_millis(750);
+/// Memory that is read to learn the speed of the CPU's.
+const STREAM_BYTES: u64 = 1 << 30;
 /// Where the second depth is, if the context has it.
 const DEPTH: usize = 4096;
 
@@ -55,6 +63,36 @@ impl Forecast {
     /// Tokens of one answer per second behind so many positions.
     pub fn answer(&self, depth: usize) -> f64 {
         1.0 / (self.token_s + self.position_s * depth as f64)
+    }
+}
+
+/// What an answer cannot be quicker than where a card shares its layers with the CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// What a token reads of the weights.
+    pub traffic: Traffic,
+    /// 10⁹ bytes a second: what the card's memory is built for, and what the CPU reads just now.
+    pub card_gb_s: f64,
+    pub host_gb_s: f64,
+}
+
+impl Bound {
+    /// Measures the CPU's side; none where nothing is shared, or a side says nothing of its memory.
+    pub fn of(device: &Device, opened: &Opened) -> Result<Option<Self>, Failure> {
+        let Device::Shared(shared) = device else { return Ok(None) };
+        let Device::Cuda(Card { gb_s: Some(card_gb_s), .. }) = shared.card else { return Ok(None) };
+        let sizes = Sizes::of(&opened.file, opened.shape.layers);
+        let traffic = Traffic::of(&sizes, &opened.shape, shared.placement);
+        let pool = sidecar::pool(shared.threads)?;
+        let half = memory::available().map_or(STREAM_BYTES, |bytes| bytes / 2);
+        let bytes = usize::try_from(half.min(STREAM_BYTES)).expect("a few bytes");
+        let stream = Stream::open(bytes, &pool)?;
+        Ok(Some(Self { traffic, card_gb_s, host_gb_s: stream.gb_s(&pool) }))
+    }
+
+    /// Tokens a second, at most.
+    pub fn tokens_s(&self) -> f64 {
+        self.traffic.tokens_s(self.card_gb_s, self.host_gb_s)
     }
 }
 

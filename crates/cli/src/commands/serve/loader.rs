@@ -19,7 +19,7 @@ use tracing::warn;
 
 use super::budget::{Budget, Terms};
 use super::disk::{self, Maker};
-use super::forecast::Forecast;
+use super::forecast::{Bound, Forecast};
 use super::options::Options;
 use crate::arguments::CHUNK;
 use crate::backend::Device;
@@ -28,6 +28,7 @@ use crate::commands::loading::{Manner, Opened};
 use crate::commands::{recommended, verify};
 use crate::config::Environment;
 use crate::failure::Failure;
+use crate::memory::{self, BLIND_CONTEXT};
 use crate::signals::Interrupt;
 
 /// What is to be loaded, and how.
@@ -43,6 +44,8 @@ pub struct Loaded {
     pub model: Model,
     pub budget: Budget,
     pub forecast: Forecast,
+    /// Where a card shares its layers.
+    pub bound: Option<Bound>,
 }
 
 impl Loader {
@@ -76,7 +79,7 @@ impl Loader {
             None
         });
         let keeps = disk::place(&options.disk, &self.environment);
-        let device = options.device.device(&self.environment)?;
+        let device = self.device()?;
         let budget = self.budget(&device, vocabulary.len(), keeps.is_some())?;
         let limits = Limits {
             rows: budget.rows,
@@ -97,7 +100,8 @@ impl Loader {
             ready.runner = checked;
         }
         let forecast = Forecast::measure(&mut *ready.runner, budget.context)?;
-        let facts = self.facts(ready.device);
+        let bound = Bound::of(&device, &self.opened)?;
+        let facts = self.facts(ready.device, ready.host_layers);
         let kept = keeps.map(|place| {
             let form = ready.runner.page_form();
             let maker = Maker { opened: &self.opened, form, prompt_tok_s: forecast.prompt };
@@ -124,7 +128,17 @@ impl Loader {
             facts,
             service: service.map_err(|error| Failure::new(format!("the engine: {error}")))?,
         };
-        Ok(Loaded { model, budget, forecast })
+        Ok(Loaded { model, budget, forecast, bound })
+    }
+
+    /// The device, with as much of the model as fits beside one long answer.
+    fn device(&self) -> Result<Device, Failure> {
+        let (options, shape) = (&self.options, &self.opened.shape);
+        let context = options.share.ctx.map_or(BLIND_CONTEXT, |ctx| ctx as usize);
+        let kv = options.device.steps.kv();
+        let cache_bytes = memory::cache_bytes(shape, context.min(shape.context), kv);
+        let device = options.device.device(&self.environment)?;
+        options.device.place(device, &self.opened, cache_bytes, &self.environment)
     }
 
     fn budget(&self, device: &Device, vocab: usize, keeps: bool) -> Result<Budget, Failure> {
@@ -145,7 +159,8 @@ impl Loader {
             warn!(asked, available, "--memory is more than this machine has left");
         }
         let Opened { shape, file, .. } = &self.opened;
-        let budget = Budget::of(shape, vocab, file.len_bytes(), available, terms)?;
+        let weights = device.weights_bytes(file);
+        let budget = Budget::of(shape, vocab, weights, available, terms)?;
         device.probe(budget.cache_bytes)?;
         Ok(budget)
     }
@@ -171,7 +186,7 @@ impl Loader {
         }
     }
 
-    fn facts(&self, device: String) -> Facts {
+    fn facts(&self, device: String, host_layers: usize) -> Facts {
         let Opened { shape, file, .. } = &self.opened;
         let weights = WeightFacts::of(file, Some(shape));
         let most = weights.formats.iter().filter(|format| format.share >= 0.01);
@@ -185,6 +200,7 @@ impl Loader {
             trained_context: shape.context,
             hidden: shape.hidden,
             device,
+            host_layers,
             fingerprint: fingerprint(&identity),
             identity: digits(&identity),
             numbers: NUMBERS_VERSION,

@@ -7,6 +7,7 @@ use qwire_server::edge::Address;
 use super::Door;
 use super::loader::Loaded;
 use crate::commands::agents::roster::AGENTS;
+use crate::commands::loading::placement::Traffic;
 use crate::failure::one_line;
 use crate::quantity::{bytes, count, grouped, rate};
 
@@ -94,7 +95,22 @@ impl Page<'_> {
             let (depth, speed) = behind(DEEP);
             write!(f, ", behind {depth} about {speed}")?;
         }
-        writeln!(f)
+        writeln!(f)?;
+        self.bound(f)
+    }
+
+    /// What both memories allow.
+    fn bound(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(bound) = &self.loaded.bound else { return Ok(()) };
+        let Traffic { card_bytes, host_bytes } = bound.traffic;
+        let [card, host] = [card_bytes, host_bytes].map(bytes);
+        let [card_gb_s, host_gb_s] = [bound.card_gb_s, bound.host_gb_s].map(|x| grouped(x as u64));
+        let most = rate(bound.tokens_s());
+        writeln!(
+            f,
+            "           a token reads {card} on the card and {host} on the CPU: at {card_gb_s} and \
+             {host_gb_s} GB/s at most {most}"
+        )
     }
 
     /// The lines to paste.

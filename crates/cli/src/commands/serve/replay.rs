@@ -73,6 +73,13 @@ pub fn replay(args: &ReplayArgs, environment: &Environment) -> Result<u8, Failur
         );
     }
     let model = load(args, opened, &capsule, environment)?;
+    let (theirs, ours) = (capsule.host_layers, model.facts.host_layers);
+    if theirs != ours {
+        eprintln!(
+            "warning: recorded with the experts of {theirs} layers on the CPU, here of {ours}: \
+             other bits are expected"
+        );
+    }
     let fault = compare(&model, &capsule)?;
     let same = fault.is_none();
     writeln!(io::stdout(), "{}", fault.unwrap_or_else(|| verdict(&capsule)))?;
@@ -93,7 +100,8 @@ fn load(
     let parallel = capsule.choices.len().to_string();
     let flags = ["--ctx", &context, "--parallel", &parallel, "--log", "off", "--disk-cache", "off"];
     let mut loader = Loader::flagged(opened, &flags, (environment, &Interrupt::install()?))?;
-    loader.options.device = args.device.clone();
+    let layers = loader.opened.shape.layers;
+    loader.options.device = args.device.clone().or_host_layers(capsule.host_layers, layers);
     let named = capsule.terms["dialect"].as_str().map(str::to_owned);
     loader.options.answers.dialect = named;
     Ok(loader.load()?.model)

@@ -15,7 +15,7 @@ use crate::backend::Device;
 use crate::commands::loading::{Manner, Opened};
 use crate::config::Environment;
 use crate::failure::Failure;
-use crate::memory::{self, Plan, Wish};
+use crate::memory::{self, BLIND_CONTEXT, Plan, Wish};
 use crate::progress::{Bar, Unit};
 use crate::quantity::{self, grouped};
 use crate::signals::Interrupt;
@@ -94,8 +94,10 @@ impl Speaker {
     ) -> Result<Self, Failure> {
         let in_file = |failure: Failure| failure.in_file(&model.path);
         let sampling = args.sampling.resolve(model.file.metadata(), vocabulary)?;
-        let device = args.device.device(environment)?;
         let steps = &args.device.steps;
+        let cache_bytes = cache_bytes(args, &model.shape, expected);
+        let device = args.device.device(environment)?;
+        let device = args.device.place(device, model, cache_bytes, environment)?;
         let plan = plan(args, model, &device, expected).map_err(in_file)?;
         let started = Instant::now();
         let outputs = 1 + args.guess.most();
@@ -243,7 +245,7 @@ fn plan(
         checked: !args.memory.no_memory_check,
         last_resort: "try it with --no-memory-check",
     };
-    let weights = model.file.len_bytes();
+    let weights = device.weights_bytes(&model.file);
     let plan = memory::plan(&model.shape, weights, device.available(), wish)?;
     if expected.prompt > plan.context {
         let (tokens, context) = (expected.prompt, plan.context);
@@ -251,6 +253,14 @@ fn plan(
     }
     device.probe(plan.cache_bytes)?;
     Ok(plan)
+}
+
+/// What a card keeps free for the cache before it takes experts.
+fn cache_bytes(args: &SpeakerArgs, shape: &Shape, expected: &Expected) -> u64 {
+    let context = args.memory.ctx.map_or(BLIND_CONTEXT, |ctx| ctx as usize);
+    let positions = context.min(shape.context).min(expected.positions);
+    let whole = || memory::cache_bytes(shape, positions, args.device.steps.kv());
+    args.memory.kv_memory.unwrap_or_else(whole)
 }
 
 /// What the context is, and what it costs.

@@ -102,9 +102,7 @@ impl Subject<'_> {
     ) -> Result<Ready, Failure> {
         let saboteur = match device {
             Device::Reference => None, // the truth is never broken
-            Device::Cpu { .. } | Device::Cuda(_) | Device::Wgpu(_) => {
-                self.fault.and_then(Fault::saboteur)
-            }
+            _ => self.fault.and_then(Fault::saboteur),
         };
         let witness: Vec<Box<dyn Witness>> = saboteur.into_iter().chain(witness).collect();
         let witness = (!witness.is_empty()).then(|| Box::new(witness) as Box<dyn Witness>);
