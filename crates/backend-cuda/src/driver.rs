@@ -13,7 +13,7 @@ use cudarc::driver::{
 };
 use cudarc::nvrtc::Ptx;
 use qwire_backend_gpu::device::{ARGS, Address, Device, Launch};
-use qwire_backend_gpu::kernel::KERNELS;
+use qwire_backend_gpu::kernel::{KERNELS, Kernel, WIDE_KERNELS};
 use qwire_model::LoadError;
 
 /// The least that kernels were compiled for: 8.0, an A100 or an RTX 3060.
@@ -36,6 +36,11 @@ const MODULES: [(&str, &str); 8] = [
     ("expand", include_str!("../kernels/ptx/expand.ptx")),
     ("reduce", include_str!("../kernels/ptx/reduce.ptx")),
 ];
+
+/// Every kernel of theirs.
+fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    KERNELS.iter().chain(WIDE_KERNELS).copied()
+}
 
 /// A device that the driver knows.
 #[derive(Clone, Debug)]
@@ -172,7 +177,7 @@ impl Cuda {
         let mut functions = HashMap::new();
         for (op, ptx) in MODULES {
             let module = context.load_module(Ptx::from_src(ptx))?;
-            for kernel in KERNELS.iter().filter(|kernel| kernel.op == op) {
+            for kernel in kernels().filter(|kernel| kernel.op == op) {
                 functions.insert(kernel.name, module.load_function(kernel.name)?);
             }
         }
@@ -228,6 +233,7 @@ impl Cuda {
 impl Device for Cuda {
     const KIND: &'static str = "a CUDA device";
     const NUMBERS: &'static str = "cuda";
+    const WIDE: bool = true;
 
     fn allocate(&mut self, bytes: usize) -> Result<Address, LoadError> {
         self.bind();
@@ -300,7 +306,7 @@ impl Drop for Cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qwire_backend_gpu::kernel::{COLUMNS, EXPERTS, OPS, SPLIT};
+    use qwire_backend_gpu::kernel::{EXPERTS, OPS, SPLIT, WIDE};
 
     #[test]
     fn a_probe_says_what_it_found() {
@@ -313,7 +319,7 @@ mod tests {
     #[test]
     fn every_op_is_compiled() {
         assert_eq!(MODULES.map(|(op, _)| op), OPS);
-        for kernel in KERNELS {
+        for kernel in kernels() {
             let entry = format!(".visible .entry {}(", kernel.name);
             let (_, ptx) = MODULES.iter().find(|(op, _)| *op == kernel.op).expect("an op");
             assert!(ptx.contains(&entry), "{}", kernel.name);
@@ -334,7 +340,7 @@ mod tests {
                 .filter_map(|line| line.strip_prefix("ENTRY("))
                 .map(|rest| rest.split(',').take(2).collect::<String>())
                 .collect();
-            let listed = KERNELS.iter().filter(|kernel| kernel.op == op);
+            let listed = kernels().filter(|kernel| kernel.op == op);
             let listed: Vec<_> =
                 listed.map(|kernel| format!("{} {}", kernel.name, kernel.threads)).collect();
             assert_eq!(declared, listed, "{op}.cu");
@@ -344,7 +350,7 @@ mod tests {
     #[test]
     fn both_sides_agree_on_sizes() {
         for (op, text) in [
-            ("prelude", format!("#define TILE {COLUMNS}\n")),
+            ("prelude", format!("#define WIDE {WIDE}\n")),
             ("attend", format!("#define SPLIT {SPLIT}\n")),
             ("route", format!("pairs[{EXPERTS}], tiles[{EXPERTS}]")),
         ] {

@@ -48,6 +48,7 @@ struct Reserved {
     rows: usize,         // of this step
     outputs: usize,      // of this step
     deepest: usize,      // splits of attention of this step
+    tile: usize,         // visits of a tile, at most
 }
 
 impl<D: Device> Gpu<D> {
