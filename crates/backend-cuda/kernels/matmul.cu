@@ -1,5 +1,6 @@
 // matmul: up to three matrices side by side times the same rows of activations: q, k and v, the
-// output projection, the router, the head. A warp is a row of a matrix, for up to COLS columns.
+// output projection, the router, the head. A warp is a row of a matrix, for up to COLS columns; or
+// 16 rows for 16 columns, of weights that are codes, to the same bits.
 
 struct Part {
     Matrix m;
@@ -18,11 +19,21 @@ struct MatmulArgs {
     u32 columns;
 };
 
-template <int COLS> INLINE void matmul(const MatmulArgs& a) {
+INLINE const Part& part_of(const MatmulArgs& a) {
     int at = 0;
     if (a.parts > 1 && blockIdx.x >= a.part[1].first) at = 1;
     if (a.parts > 2 && blockIdx.x >= a.part[2].first) at = 2;
-    const Part& p = a.part[at];
+    return a.part[at];
+}
+
+INLINE void put(const Part& p, u32 column, u32 row, float acc) {
+    float* out = p.out + (u64)column * p.stride + row;
+    float y = p.bias ? acc + p.bias[row] : acc;
+    *out = p.add ? *out + y : y;
+}
+
+template <int COLS> INLINE void matmul(const MatmulArgs& a) {
+    const Part& p = part_of(a);
     u32 row = (blockIdx.x - p.first) * 8 + warp_id();
     if (row >= p.m.rows) return;
     Columns<COLS> c;
@@ -32,15 +43,29 @@ template <int COLS> INLINE void matmul(const MatmulArgs& a) {
     for (int i = 0; i < COLS; i++) c.row[i] = first + i;
     float acc[COLS];
     multiply<32>(p.m, row, a.x, c, acc);
-    float bias = p.bias ? p.bias[row] : 0.0f;
 #pragma unroll
     for (int i = 0; i < COLS; i++) {
-        if (i >= c.count || lane_id() != i) continue;
-        float* out = p.out + (u64)c.row[i] * p.stride + row;
-        float y = p.bias ? acc[i] + bias : acc[i];
-        *out = p.add ? *out + y : y;
+        if (i < c.count && lane_id() == i) put(p, c.row[i], row, acc[i]);
     }
 }
 
 ENTRY(matmul_1, 256, MatmulArgs) { matmul<1>(a); }
 ENTRY(matmul_8, 256, MatmulArgs) { matmul<8>(a); }
+
+// A block is 64 rows.
+ENTRY(matmul_32, 256, MatmulArgs) {
+    const Part& p = part_of(a);
+    u32 row = (blockIdx.x - p.first) * 64 + warp_id() / 2 * 16, first = blockIdx.y * WIDE;
+    int count = a.columns - first < WIDE ? (int)(a.columns - first) : WIDE;
+    int half = warp_id() % 2 * 16;
+    Tokens t = tokens((const u32*)0, first, count, half, 1);
+    if (row >= p.m.rows || t.blocks == 0) return;
+    float y[2][4];
+    multiply_wide<32>(p.m, 0, row, a.x, t, y);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        u32 at = row + lane_id() / 4 + i % 4 / 2 * 8;
+        int token = half + i / 4 * 8 + lane_id() % 4 * 2 + i % 2;
+        if (at < p.m.rows && token < count) put(p, first + token, at, y[i / 4][i % 4]);
+    }
+}

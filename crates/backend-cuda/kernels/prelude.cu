@@ -28,6 +28,22 @@ static __device__ __forceinline__ u16 float_to_half(float f) {
 }
 static __device__ __forceinline__ float as_float(u32 bits) { return __uint_as_float(bits); }
 static __device__ __forceinline__ u32 as_bits(float f) { return __float_as_uint(f); }
+// The matrix units: d += a b, of 16 rows of a and 8 of b, 32 values or 16 of them. Lane 4 r + c has
+// of a row four values in a register: values 4 c of row r and of row r + 8, then, of 32, values
+// 16 + 4 c of both; of b the same values of row r; and the sums of rows r and r + 8 of a with rows
+// 2 c and 2 c + 1 of b.
+static __device__ __forceinline__ void mma_32(int (&d)[4], const int (&a)[4], const int (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+static __device__ __forceinline__ void mma_16(int (&d)[4], int a0, int a1, int b) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 "
+                 "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a0), "r"(a1), "r"(b));
+}
 #endif
 #define INLINE static __device__ __forceinline__
 #define ALL_LANES 0xffffffffu
@@ -323,10 +339,193 @@ INLINE void multiply(const Matrix& m, u64 row, const Acts& x, const Columns<COLS
     }
 }
 
+// ---- wide tiles
+
+// Rows of activations of a wide tile: two warps have 16 of them each, as two blocks of eight.
+#define WIDE 32
+
+// The rows of activations of a warp: those whose codes a lane reads, and those whose sums it has.
+struct Tokens {
+    u32 read[2];
+    u32 mine[2][2];
+    int blocks; // of eight, in which there is one at all
+};
+
+// Those of a tile of `count` from `first` on, in `order` where there is one, as 16 from `half` on.
+INLINE Tokens tokens(const u32* order, u32 first, int count, int half, u32 used) {
+    Tokens t;
+    int left = count - half;
+    t.blocks = left <= 0 ? 0 : left <= 8 ? 1 : 2;
+#pragma unroll
+    for (int b = 0; b < 2; b++) {
+        int at[3] = {lane_id() / 4, lane_id() % 4 * 2, lane_id() % 4 * 2 + 1};
+        u32 row[3];
+#pragma unroll
+        for (int i = 0; i < 3; i++) {
+            // One beyond the end is computed as the last one, and kept by nobody.
+            int token = half + b * 8 + at[i];
+            token = token < count ? token : count - 1;
+            row[i] = order ? order[first + token] / used : first + token;
+        }
+        t.read[b] = row[0];
+        t.mine[b][0] = row[1];
+        t.mine[b][1] = row[2];
+    }
+    return t;
+}
+
+// A group of two rows of weights, as the matrix units take it: words c and 4 + c of the codes.
+struct Slab {
+    int a[4];
+    float s[2][2]; // of each row, the first scale and the second
+    float b[2];
+};
+
+template <int F> INLINE Slab load_slab(const Matrix& m, const u64 (&row)[2], u32 g) {
+    Slab w;
+    u32 groups = m.k >> 5;
+    int c = lane_id() % 4;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        u64 at = row[r] * groups + g;
+        if (F == Q8_0) {
+            w.a[r] = ((const int*)(m.codes + at * 32))[c];
+            w.a[2 + r] = ((const int*)(m.codes + at * 32))[4 + c];
+            w.s[r][0] = half_to_float(((const u16*)m.head)[at]);
+            continue;
+        }
+        u32 word = ((const u32*)(m.codes + at * 16))[c];
+        w.a[r] = (int)(word & 0x0f0f0f0fu);
+        w.a[2 + r] = (int)(word >> 4 & 0x0f0f0f0fu);
+        if (F == Q5_K) {
+            u32 high = ((const u32*)m.high)[at];
+            w.a[r] |= (int)((high >> c & 0x01010101u) << 4);
+            w.a[2 + r] |= (int)((high >> (4 + c) & 0x01010101u) << 4);
+        }
+        u64 block = row[r] * (groups >> 3) + (g >> 3);
+        if (F == Q6_K) {
+            uint2 high = ((const uint2*)m.high)[at];
+            w.a[r] |= (int)((high.x >> 2 * c & 0x03030303u) << 4);
+            w.a[2 + r] |= (int)((high.y >> 2 * c & 0x03030303u) << 4);
+            u32 scale = ((const u16*)m.scale)[at];
+            float d = half_to_float(((const u16*)m.head)[block]);
+            w.s[r][0] = d * (float)(int)(i8)(scale & 0xffu);
+            w.s[r][1] = d * (float)(int)(i8)(scale >> 8);
+        } else {
+            scale_and_bias(load16(m.head + block * 16), g & 7, w.s[r][0], w.b[r]);
+        }
+    }
+    return w;
+}
+
+// acc + 32 weights of two rows times 32 activations of eight, as `meet` has it.
+template <int F>
+INLINE void meet_block(const Slab& w, const Acts& x, const Tokens& t, int block, u32 g,
+                       float (&acc)[4]) {
+    u32 groups = x.k >> 5;
+    int c = lane_id() % 4;
+    u64 at = ((u64)t.read[block] * groups + g) * 32;
+    const int *high = (const int*)(x.high + at), *low = (const int*)(x.low + at);
+    int h[2] = {high[c], high[4 + c]}, l[2] = {low[c], low[4 + c]};
+    int first[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0};
+    if (F == Q6_K) {
+        mma_16(first, w.a[0], w.a[1], h[0]);
+        mma_16(second, w.a[2], w.a[3], h[1]);
+    } else {
+        mma_32(first, w.a, h);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        first[i] *= 128;
+        second[i] *= 128;
+    }
+    if (F == Q6_K) {
+        mma_16(first, w.a[0], w.a[1], l[0]);
+        mma_16(second, w.a[2], w.a[3], l[1]);
+    } else {
+        mma_32(first, w.a, l);
+    }
+#pragma unroll
+    for (int token = 0; token < 2; token++) {
+        uint4 scale = x.scale[(u64)t.mine[block][token] * groups + g];
+        int sums[2] = {(int)scale.y, (int)scale.z};
+        float d = as_float(scale.x);
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            int i = 2 * r + token;
+            if (F == Q6_K) {
+                acc[i] = fmaf((float)(first[i] - 32 * sums[0]), w.s[r][0] * d, acc[i]);
+                acc[i] = fmaf((float)(second[i] - 32 * sums[1]), w.s[r][1] * d, acc[i]);
+                continue;
+            }
+            acc[i] = fmaf((float)first[i], w.s[r][0] * d, acc[i]);
+            if (F == Q4_K || F == Q5_K) {
+                acc[i] = fmaf(w.b[r], d * (float)(sums[0] + sums[1]), acc[i]);
+            }
+        }
+    }
+}
+
+// The sums that `dot_codes` and its fold over LANES lanes have, in their order: what would be a
+// lane's is summed group after group, and the lanes come in the order in which the fold meets
+// them, so that a sum waits on each of its levels for its other half.
+template <int F, int LANES>
+INLINE void dot_wide(const Matrix& m, const u64 (&row)[2], const Acts& x, const Tokens& t,
+                     float (&y)[2][4]) {
+    const int levels = LANES == 32 ? 5 : 3;
+    u32 groups = m.k >> 5;
+    float waiting[levels][2][4];
+    for (u32 turn = 0; turn < LANES; turn++) {
+        u32 lane = 0;
+#pragma unroll
+        for (int level = 0; level < levels; level++) {
+            lane |= (turn >> level & 1) << (levels - 1 - level);
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++) y[i / 4][i % 4] = 0.0f;
+        for (u32 g = lane; g < groups; g += LANES) {
+            Slab w = load_slab<F>(m, row, g);
+            meet_block<F>(w, x, t, 0, g, y[0]);
+            if (t.blocks > 1) meet_block<F>(w, x, t, 1, g, y[1]);
+        }
+        bool rises = true;
+#pragma unroll
+        for (int level = 0; level < levels; level++) {
+            bool joins = turn >> level & 1;
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                float& other = waiting[level][i / 4][i % 4];
+                float& mine = y[i / 4][i % 4];
+                if (rises && joins) mine = other + mine;
+                if (rises && !joins) other = mine;
+            }
+            rises = rises && joins;
+        }
+    }
+}
+
+// Sixteen rows of a matrix from `first` on, by a warp, times the activations that it has: of lane
+// 4 r + c the sums of rows r and r + 8 with tokens 2 c and 2 c + 1 of each block.
+template <int LANES>
+INLINE void multiply_wide(const Matrix& m, u64 base, u32 first, const Acts& x, const Tokens& t,
+                          float (&y)[2][4]) {
+    u64 row[2];
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        u32 at = first + lane_id() / 4 + 8 * r;
+        row[r] = base + (at < m.rows ? at : m.rows - 1);
+    }
+    switch (m.format) {
+    case Q8_0: dot_wide<Q8_0, LANES>(m, row, x, t, y); break;
+    case Q4_K: dot_wide<Q4_K, LANES>(m, row, x, t, y); break;
+    case Q5_K: dot_wide<Q5_K, LANES>(m, row, x, t, y); break;
+    case Q6_K: dot_wide<Q6_K, LANES>(m, row, x, t, y); break;
+    }
+}
+
 // ---- routes
 
-// Routed (row, place) pairs in tiles of one expert each, and at most TILE pairs.
-#define TILE 8
+// Routed (row, place) pairs in tiles of one expert each, and as many pairs as a kernel takes.
 struct Visits {
     u32* order;  // [pairs] pair by expert, then by row
     u32* expert; // [tiles]

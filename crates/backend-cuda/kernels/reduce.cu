@@ -30,6 +30,24 @@ template <int COLS> INLINE void down(const DownArgs& a) {
 ENTRY(down_1, 128, DownArgs) { down<1>(a); }
 ENTRY(down_8, 128, DownArgs) { down<8>(a); }
 
+// A block is 64 rows.
+ENTRY(down_32, 256, DownArgs) {
+    u32 tile = blockIdx.y, row = blockIdx.x * 64 + warp_id() / 2 * 16;
+    int count = (int)a.visits.count[tile], half = warp_id() % 2 * 16;
+    const u32* order = a.visits.order + a.visits.first[tile];
+    if (row >= a.down.rows || count <= half) return;
+    Tokens t = tokens(order, 0, count, half, 1);
+    float y[2][4];
+    multiply_wide<8>(a.down, (u64)a.visits.expert[tile] * a.down.rows, row, a.m, t, y);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        u32 at = row + lane_id() / 4 + i % 4 / 2 * 8;
+        int token = half + i / 4 * 8 + lane_id() % 4 * 2 + i % 2;
+        if (at >= a.down.rows || token >= count) continue;
+        a.out[(u64)order[token] * a.down.rows + at] = y[i / 4][i % 4];
+    }
+}
+
 struct BlendArgs {
     const float* y;      // [rows, used, hidden]
     const float* weight; // [rows, used]

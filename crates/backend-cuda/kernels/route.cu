@@ -14,7 +14,9 @@ struct RouteArgs {
     u32 normalised; // whether the weights of the chosen sum to 1
     u32 tiles;      // room for so many
     u32 code;
-    u32 mode; // 0 chooses, 1 visits the only expert of a dense model, 2 only makes tiles
+    u32 mode;  // 0 chooses, 1 visits the only expert of a dense model, 2 only makes tiles
+    u32 width; // pairs of a tile, at most
+    u32 unused;
 };
 
 // The order of floats as that of integers, NaN below all.
@@ -90,7 +92,7 @@ ENTRY(route, 1024, RouteArgs) {
     u32 count = 0;
     for (u32 i = 0; e < a.experts && i < all; i++) count += a.id[i] == e;
     pairs[e] = count;
-    tiles[e] = (count + TILE - 1) / TILE;
+    tiles[e] = (count + a.width - 1) / a.width;
     __syncthreads();
     // Sums over all lower experts, doubling the reach.
     for (u32 reach = 1; reach < 1024; reach <<= 1) {
@@ -100,11 +102,11 @@ ENTRY(route, 1024, RouteArgs) {
         tiles[e] += t;
         __syncthreads();
     }
-    u32 at = pairs[e] - count, tile = tiles[e] - (count + TILE - 1) / TILE;
-    for (u32 i = 0; i < count; i += TILE, tile++) {
+    u32 at = pairs[e] - count, tile = tiles[e] - (count + a.width - 1) / a.width;
+    for (u32 i = 0; i < count; i += a.width, tile++) {
         a.visits.expert[tile] = e;
         a.visits.first[tile] = at + i;
-        a.visits.count[tile] = count - i < TILE ? count - i : TILE;
+        a.visits.count[tile] = count - i < a.width ? count - i : a.width;
     }
     for (u32 i = 0; count > 0 && i < all; i++) {
         if (a.id[i] == e) a.visits.order[at++] = i;

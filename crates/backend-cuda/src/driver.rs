@@ -13,7 +13,7 @@ use cudarc::driver::{
 };
 use cudarc::nvrtc::Ptx;
 use qwire_backend_gpu::device::{ARGS, Address, Device, Launch};
-use qwire_backend_gpu::kernel::KERNELS;
+use qwire_backend_gpu::kernel::{KERNELS, Kernel, WIDE_KERNELS};
 use qwire_model::LoadError;
 
 use crate::meter::{Meter, SCRATCH};
@@ -28,6 +28,11 @@ const VERSION: i32 = 12_040;
 const GRAPH: usize = 32;
 /// Lists that are remembered, the latest first.
 const GRAPHS: usize = 16;
+
+/// Every kernel that a card has.
+pub(crate) fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    KERNELS.iter().chain(WIDE_KERNELS).copied()
+}
 
 /// A device that the driver knows.
 #[derive(Clone, Debug)]
@@ -184,7 +189,7 @@ impl Cuda {
         let mut functions = HashMap::new();
         for (op, image) in card.code().images() {
             let module = context.load_module(Ptx::from_binary(image))?;
-            for kernel in KERNELS.iter().filter(|kernel| kernel.op == op) {
+            for kernel in kernels().filter(|kernel| kernel.op == op) {
                 functions.insert(kernel.name, module.load_function(kernel.name)?);
             }
         }
@@ -250,6 +255,7 @@ impl Cuda {
 impl Device for Cuda {
     const KIND: &'static str = "a CUDA device";
     const NUMBERS: &'static str = "cuda";
+    const WIDE: bool = true;
 
     fn allocate(&mut self, bytes: usize) -> Result<Address, LoadError> {
         self.bind();
@@ -326,7 +332,7 @@ impl Drop for Cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qwire_backend_gpu::kernel::{COLUMNS, EXPERTS, OPS, SPLIT};
+    use qwire_backend_gpu::kernel::{EXPERTS, OPS, SPLIT, WIDE};
 
     #[test]
     fn a_probe_says_what_it_found() {
@@ -349,7 +355,7 @@ mod tests {
                 .filter_map(|line| line.strip_prefix("ENTRY("))
                 .map(|rest| rest.split(',').take(2).collect::<String>())
                 .collect();
-            let listed = KERNELS.iter().filter(|kernel| kernel.op == op);
+            let listed = kernels().filter(|kernel| kernel.op == op);
             let listed: Vec<_> =
                 listed.map(|kernel| format!("{} {}", kernel.name, kernel.threads)).collect();
             assert_eq!(declared, listed, "{op}.cu");
@@ -359,7 +365,7 @@ mod tests {
     #[test]
     fn both_sides_agree_on_sizes() {
         for (op, text) in [
-            ("prelude", format!("#define TILE {COLUMNS}\n")),
+            ("prelude", format!("#define WIDE {WIDE}\n")),
             ("attend", format!("#define SPLIT {SPLIT}\n")),
             ("route", format!("pairs[{EXPERTS}], tiles[{EXPERTS}]")),
         ] {

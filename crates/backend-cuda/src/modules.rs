@@ -78,7 +78,7 @@ impl fmt::Display for Code {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qwire_backend_gpu::kernel::KERNELS;
+    use crate::driver::kernels;
 
     #[test]
     fn a_card_gets_the_code_nearest_to_it() {
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn every_op_is_compiled() {
         assert_eq!(PTX.map(|(op, _)| op), OPS);
-        for kernel in KERNELS {
+        for kernel in kernels() {
             let entry = format!(".visible .entry {}(", kernel.name);
             let (_, ptx) = PTX.iter().find(|(op, _)| *op == kernel.op).expect("an op");
             assert!(ptx.contains(&entry), "{}", kernel.name);
@@ -118,7 +118,7 @@ mod tests {
         };
         for (major, minor) in TARGETS {
             let images = Code::Cubin(major, minor).images();
-            for kernel in KERNELS {
+            for kernel in kernels() {
                 let (_, image) = images.iter().find(|(op, _)| *op == kernel.op).expect("an op");
                 assert!(image.starts_with(b"\x7fELF"), "{} of sm_{major}{minor}", kernel.op);
                 let section = format!(".text.{}\0", kernel.name);

@@ -117,6 +117,8 @@ pub trait Device: Send {
     const KIND: &'static str;
     /// Whose numbers its kernels compute, as pages say.
     const NUMBERS: &'static str;
+    /// Whether it has [`WIDE_KERNELS`](crate::kernel::WIDE_KERNELS).
+    const WIDE: bool = false;
 
     /// Memory for as long as the device lives, at a multiple of 256, zeroed.
     fn allocate(&mut self, bytes: usize) -> Result<Address, LoadError>;

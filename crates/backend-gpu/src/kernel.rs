@@ -17,16 +17,19 @@ pub const OPS: [&str; 8] =
     ["norm", "quantise", "matmul", "rotate", "attend", "route", "expand", "reduce"];
 
 macro_rules! kernels {
-    ($($constant:ident: $op:literal $name:literal $threads:literal;)+) => {
+    ($(#[$said:meta])* $all:ident:
+        $($constant:ident: $op:literal $name:literal $threads:literal;)+) => {
         $(pub(crate) static $constant: Kernel =
             Kernel { op: $op, name: $name, threads: $threads };)+
 
-        /// Every kernel.
-        pub static KERNELS: &[&Kernel] = &[$(&$constant),+];
+        $(#[$said])*
+        pub static $all: &[&Kernel] = &[$(&$constant),+];
     };
 }
 
 kernels! {
+    /// The kernels that every driver has.
+    KERNELS:
     NORM: "norm" "norm_rows" 256;
     QUANTISE: "quantise" "quantise_rows" 256;
     MATMUL_1: "matmul" "matmul_1" 256;
@@ -42,10 +45,22 @@ kernels! {
     BLEND: "reduce" "blend" 256;
 }
 
+kernels! {
+    /// Products of wide tiles, on matrix units; the same bits as those of narrow ones.
+    WIDE_KERNELS:
+    MATMUL_32: "matmul" "matmul_32" 256;
+    EXPAND_32: "expand" "expand_32" 256;
+    DOWN_32: "reduce" "down_32" 256;
+}
+
 /// Warps of a block of 256 threads: rows of a matrix, heads, or groups of a row of activations.
 pub(crate) const WARPS: usize = 8;
 /// Columns that one pass over a matrix meets, and visits of a tile.
 pub const COLUMNS: usize = 8;
+/// Columns of a wide tile.
+pub const WIDE: usize = 32;
+/// Rows of a matrix in a block that multiplies one.
+pub(crate) const WIDE_ROWS: usize = 64;
 /// Positions of a split of attention.
 pub const SPLIT: usize = 256;
 /// Rows of `gate` and of `up` in a block.

@@ -51,6 +51,7 @@ struct Reserved {
     outputs: usize,      // of this step
     deepest: usize,      // splits of attention of this step
     visible: usize,      // positions that its spans see, together
+    tile: usize,         // visits of a tile, at most
 }
 
 impl<D: Device> Gpu<D> {

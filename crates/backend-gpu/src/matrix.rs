@@ -57,6 +57,11 @@ impl Matrix {
         Ok(Self { rows, k, format: layout.number(), planes, bytes, elsewhere: None })
     }
 
+    /// Whether its weights are codes with scales, which matrix units multiply.
+    pub(crate) fn is_coded(&self) -> bool {
+        Layout::is_coded(self.format)
+    }
+
     /// One of which the device has nothing.
     pub(crate) fn elsewhere(weights: Weights) -> Self {
         let (rows, k, planes) = (weights.rows, weights.k, [Address::NONE; PLANES]);

@@ -12,7 +12,7 @@ use qwire_model::{
 
 use crate::device::{Address, Args, Device, Stream};
 use crate::host::Sharing;
-use crate::kernel::{self, COLUMNS, DOWN_ROWS, EXPAND_ROWS, EXPERTS, WARPS};
+use crate::kernel::{self, COLUMNS, DOWN_ROWS, EXPAND_ROWS, EXPERTS, WARPS, WIDE, WIDE_ROWS};
 use crate::matrix::Matrix;
 use crate::traffic;
 use crate::workspace::{Acts, Pieces, SPREAD, Workspace, deepest, tiles};
@@ -20,6 +20,9 @@ use crate::{Gpu, Reserved};
 
 /// Channels of a head that kernels have room for.
 const MAX_HEAD_DIM: usize = 256;
+/// Columns from which on a wide tile is worth its room, and visits of an expert, on average.
+const LEAST_WIDE: usize = WIDE / 2;
+const LEAST_VISITS: usize = WIDE / 8;
 /// Experts of a row, each chosen by a lane.
 const MAX_USED: usize = 32;
 
@@ -79,17 +82,22 @@ impl<D: Device> Desk<'_, D> {
 
     /// Up to three matrices times some columns.
     fn matmul(&mut self, parts: &[Part<'_>], x: Acts, columns: usize) {
+        let coded = parts.iter().all(|part| part.matrix.is_coded());
+        let (kernel, width, rows) = match columns {
+            1 => (&kernel::MATMUL_1, 1, WARPS),
+            LEAST_WIDE.. if D::WIDE && coded => (&kernel::MATMUL_32, WIDE, WIDE_ROWS),
+            _ => (&kernel::MATMUL_8, COLUMNS, WARPS),
+        };
         let (mut args, mut blocks) = (Args::default(), 0);
         for part in parts {
             args = part.matrix.put(args).address(part.bias).address(part.out);
             args = args.count(part.stride).count(part.add.into()).count(blocks).skip(4);
-            blocks += part.matrix.rows.div_ceil(WARPS);
+            blocks += part.matrix.rows.div_ceil(rows);
             args = args.moves(traffic::product(part.matrix, columns, part.add));
         }
         let args = x.put(args.skip((3 - parts.len()) * 80)).count(parts.len()).count(columns);
         let args = args.moves(x.code_bytes(columns));
-        let kernel = if columns == 1 { &kernel::MATMUL_1 } else { &kernel::MATMUL_8 };
-        self.stream.launch(kernel, [blocks, columns.div_ceil(COLUMNS), 1], args);
+        self.stream.launch(kernel, [blocks, columns.div_ceil(width), 1], args);
     }
 
     /// Heads of queries and keys are normed and turned, keys and values stored.
@@ -146,9 +154,11 @@ impl<D: Device> Desk<'_, D> {
         let args = space.visits.put(args.address(space.weights).address(space.faults));
         let args = args.number(shape.routing.scale).count(rows).count(shape.experts);
         let args = args.count(shape.routing.used).count(shape.routing.normalised.into());
-        let args = args.count(tiles(shape, rows)).count(Poison::code(layer, Phase::Route) as usize);
+        let tiles = tiles(shape, rows, self.at.tile);
+        let args = args.count(tiles).count(Poison::code(layer, Phase::Route) as usize);
+        let args = args.count(mode).count(self.at.tile).skip(4);
         let args = args.moves(traffic::route(shape, rows));
-        self.stream.launch(&kernel::ROUTE, [1, 1, 1], args.count(mode));
+        self.stream.launch(&kernel::ROUTE, [1, 1, 1], args);
     }
 
     /// m = silu(gate h) * up h
@@ -158,16 +168,25 @@ impl<D: Device> Desk<'_, D> {
         let args = space.visits.put(space.m.put(space.h.put(args)));
         let args = args.count(shape.routing.used).skip(4);
         let args = args.moves(traffic::expand(experts, space, shape, rows));
-        let kernel = if rows == 1 { &kernel::EXPAND_1 } else { &kernel::EXPAND_8 };
-        self.stream.launch(kernel, [shape.ffn / EXPAND_ROWS, tiles(shape, rows), 1], args);
+        let kernel = match self.at.tile {
+            WIDE => &kernel::EXPAND_32,
+            _ if rows == 1 => &kernel::EXPAND_1,
+            _ => &kernel::EXPAND_8,
+        };
+        let grid = [shape.ffn / EXPAND_ROWS, tiles(shape, rows, self.at.tile), 1];
+        self.stream.launch(kernel, grid, args);
     }
 
     /// x += sum p down m
     fn reduce(&mut self, experts: &Experts<Matrix>) {
         let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
         let args = space.m.put(experts.down.put(Args::default())).address(space.y);
-        let kernel = if rows == 1 { &kernel::DOWN_1 } else { &kernel::DOWN_8 };
-        let grid = [shape.hidden / DOWN_ROWS, tiles(shape, rows), 1];
+        let (kernel, blocks) = match self.at.tile {
+            WIDE => (&kernel::DOWN_32, shape.hidden.div_ceil(WIDE_ROWS)),
+            _ if rows == 1 => (&kernel::DOWN_1, shape.hidden / DOWN_ROWS),
+            _ => (&kernel::DOWN_8, shape.hidden / DOWN_ROWS),
+        };
+        let grid = [blocks, tiles(shape, rows, self.at.tile), 1];
         let args = space.visits.put(args).moves(traffic::down(experts, space, shape, rows));
         let (weights, used) = (space.weights, shape.routing.used);
         self.stream.launch(kernel, grid, args);
@@ -301,6 +320,16 @@ impl<D: Device> Gpu<D> {
         Desk { stream, at: self.reserved.as_ref().expect("reserved") }
     }
 
+    /// How many visits a tile of a layer has.
+    fn cut(&mut self, experts: &Experts<Matrix>) {
+        let at = self.reserved.as_mut().expect("reserved");
+        let Experts { gate, up, down, .. } = experts;
+        let coded = gate.is_coded() && up.is_coded() && down.is_coded();
+        let many = at.rows >= LEAST_WIDE
+            && at.rows * at.shape.routing.used >= LEAST_VISITS * at.shape.experts;
+        at.tile = if D::WIDE && coded && many { WIDE } else { COLUMNS };
+    }
+
     fn shared(&self) -> (MutexGuard<'_, Stream<D>>, &Reserved) {
         let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         (stream, self.reserved.as_ref().expect("reserved"))
@@ -383,6 +412,7 @@ impl<D: Device> Backend for Gpu<D> {
             outputs: 0,
             deepest: 1,
             visible: 0,
+            tile: COLUMNS,
         };
         self.reserved = Some(reserved);
         if let Some(sharing) = &mut self.sharing {
@@ -404,6 +434,7 @@ impl<D: Device> Backend for Gpu<D> {
         reserved.outputs = batch.outputs.len();
         reserved.deepest = deepest(batch);
         reserved.visible = batch.spans.iter().map(|span| span.start + span.len).sum();
+        reserved.tile = COLUMNS;
         self.desk().place(batch);
     }
 
@@ -449,6 +480,7 @@ impl<D: Device> Backend for Gpu<D> {
     }
 
     fn route(&mut self, layer: &Layer<Self>) {
+        self.cut(&layer.experts);
         let mut desk = self.desk();
         let (h, rows, out) = (desk.space().h, desk.at.rows, desk.space().router);
         let code = Poison::code(layer.index, Phase::Route) as usize;

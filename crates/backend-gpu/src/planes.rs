@@ -70,6 +70,11 @@ impl Layout {
         FORMATS.iter().position(|layout| layout.name == self.name).expect("a row of the table")
     }
 
+    /// Whether the layout of this number has codes, not floats.
+    pub(crate) fn is_coded(number: usize) -> bool {
+        FORMATS[number].values > 1
+    }
+
     /// Bytes of a row of k values in each plane.
     pub(crate) fn row_bytes(&self, k: usize) -> [usize; PLANES] {
         self.block.map(|bytes| k / self.values * bytes)

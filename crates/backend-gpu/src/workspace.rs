@@ -137,10 +137,10 @@ impl Taker {
 /// Rows whose splits of attention are spread over blocks, at most.
 pub(crate) const SPREAD: usize = COLUMNS;
 
-/// Tiles of visits that a step of so many rows can need.
-pub(crate) fn tiles(shape: &Shape, rows: usize) -> usize {
+/// Tiles of so many visits that a step of so many rows can need.
+pub(crate) fn tiles(shape: &Shape, rows: usize, width: usize) -> usize {
     let pairs = rows * shape.routing.used;
-    pairs.div_ceil(COLUMNS) + shape.experts.min(pairs)
+    pairs.div_ceil(width) + shape.experts.min(pairs)
 }
 
 impl Workspace {
@@ -156,7 +156,7 @@ impl Workspace {
         let (hidden, q_dim, kv_dim) = (shape.hidden, shape.q_dim(), shape.kv_dim());
         let splits = positions.div_ceil(SPLIT).next_power_of_two();
         let spread = rows.min(SPREAD) * shape.heads * splits;
-        let tiles = tiles(shape, rows);
+        let tiles = tiles(shape, rows, COLUMNS);
         let mut inputs = Taker::new(starts.inputs);
         let h = inputs.acts(rows, hidden);
         let (a, last) = (inputs.acts(rows, q_dim), inputs.acts(limits.outputs, hidden));

@@ -5,10 +5,9 @@
 //     [rows]   32 40 48 56 visits   64 scale   68 rows   72 experts: at most 1024   76 used: at
 //     most 32   80 whether the weights of the chosen sum to 1   84 tiles: room for so many   88
 //     what a row at fault notes   92 mode: 0 chooses, 1 visits the only expert, 2 only makes tiles
+//     96 width: pairs of a tile, at most
 
 @group(0) @binding(1) var<storage, read_write> rest: array<u32>;
-
-const TILE = 8u;
 
 var<workgroup> ranks: array<u32, 256>;
 var<workgroup> ids: array<u32, 256>;
@@ -100,7 +99,7 @@ fn choose(first: u32, t: u32) {
     workgroupBarrier();
 }
 
-fn tiles_of(n: vec4<u32>) -> vec4<u32> { return (n + vec4(TILE - 1u)) / vec4(TILE); }
+fn tiles_of(n: vec4<u32>, width: u32) -> vec4<u32> { return (n + vec4(width - 1u)) / vec4(width); }
 
 // Tiles of expert after expert, and the order of pairs within.
 fn visit(t: u32, all: u32) {
@@ -110,7 +109,8 @@ fn visit(t: u32, all: u32) {
         let e = rest[id + i];
         if ((e >> 2u) == t) { mine[e & 3u] += 1u; }
     }
-    let own = tiles_of(mine);
+    let width = count(96u);
+    let own = tiles_of(mine, width);
     let own_pairs = mine.x + mine.y + mine.z + mine.w;
     let own_tiles = own.x + own.y + own.z + own.w;
     pairs[t] = own_pairs;
@@ -135,10 +135,10 @@ fn visit(t: u32, all: u32) {
     begin.w = begin.z + mine.z;
     var tile = tiles[t] - own_tiles;
     for (var j = 0u; j < 4u; j++) {
-        for (var i = 0u; i < mine[j]; i += TILE) {
+        for (var i = 0u; i < mine[j]; i += width) {
             rest[place(40u) + tile] = 4u * t + j;
             rest[place(48u) + tile] = begin[j] + i;
-            rest[place(56u) + tile] = min(mine[j] - i, TILE);
+            rest[place(56u) + tile] = min(mine[j] - i, width);
             tile++;
         }
     }

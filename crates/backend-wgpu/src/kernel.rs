@@ -206,7 +206,6 @@ mod tests {
     #[test]
     fn both_sides_agree_on_sizes() {
         assert!(WEIGHTS.contains(&format!("override COLUMNS: u32 = {COLUMNS}u;")));
-        assert!(ROUTE.contains(&format!("const TILE = {COLUMNS}u;")));
         assert!(ATTEND.contains(&format!("const SPLIT = {SPLIT}u;")));
     }
 }

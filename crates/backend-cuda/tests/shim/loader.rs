@@ -126,6 +126,7 @@ impl Shim {
 impl Device for Shim {
     const KIND: &'static str = "a CUDA device";
     const NUMBERS: &'static str = "cuda";
+    const WIDE: bool = true;
 
     fn allocate(&mut self, bytes: usize) -> Result<Address, LoadError> {
         // 256 bytes of alignment, as a driver gives it.

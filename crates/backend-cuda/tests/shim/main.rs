@@ -9,3 +9,4 @@ mod ops;
 mod shared;
 #[path = "../../../backend-gpu/tests/trial/mod.rs"]
 mod trial;
+mod wide;

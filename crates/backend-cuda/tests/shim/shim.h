@@ -177,6 +177,36 @@ template <class T> T exchange(T mine, unsigned lane) {
     memcpy(&theirs, &boxes[turn][(me & ~31u) | (lane & 31)], sizeof theirs);
     return theirs;
 }
+
+// What lanes have put down for the matrix units.
+struct Fragment {
+    int a[4], b[2];
+};
+inline Fragment fragments[2][MOST];
+
+inline int dot4(int a, int b) {
+    int sum = 0;
+    for (int i = 0; i < 4; i++) sum += (int)(int8_t)(a >> 8 * i) * (int)(int8_t)(b >> 8 * i);
+    return sum;
+}
+
+// d += a b, with `parts` registers of four values for each row.
+inline void multiply(int* d, const Fragment& mine, int parts) {
+    unsigned me = thread.x, lane = me & 31;
+    uint8_t turn = turns[me] ^= 1;
+    fragments[turn][me] = mine;
+    wait_warp();
+    const Fragment* all = &fragments[turn][me & ~31u];
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned row = lane / 4, upper = i / 2, column = lane % 4 * 2 + i % 2;
+        for (unsigned c = 0; c < 4; c++) {
+            const Fragment &a = all[row * 4 + c], &b = all[column * 4 + c];
+            for (int part = 0; part < parts; part++) {
+                d[i] += dot4(a.a[2 * part + upper], b.b[part]);
+            }
+        }
+    }
+}
 } // namespace shim
 
 // Everything else is hidden, or libraries that are loaded side by side would share statics.
@@ -212,9 +242,12 @@ inline unsigned __ballot_sync(unsigned, bool yes) {
 inline int __any_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes) != 0; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(unsigned x) { return __builtin_ffs((int)x); }
-inline int __dp4a(int a, int b, int sum) {
-    for (int i = 0; i < 4; i++) sum += (int)(int8_t)(a >> 8 * i) * (int)(int8_t)(b >> 8 * i);
-    return sum;
+inline int __dp4a(int a, int b, int sum) { return sum + shim::dot4(a, b); }
+inline void mma_32(int (&d)[4], const int (&a)[4], const int (&b)[2]) {
+    shim::multiply(d, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, 2);
+}
+inline void mma_16(int (&d)[4], int a0, int a1, int b) {
+    shim::multiply(d, {{a0, a1}, {b}}, 1);
 }
 
 static inline float as_float(unsigned bits) {

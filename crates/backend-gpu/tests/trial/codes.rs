@@ -1,7 +1,7 @@
 //! Codes of activations against the definition of the CPU, whose integers must be hit.
 
 use qwire_backend_gpu::device::{Address, Args, Device, Launch};
-use qwire_backend_gpu::kernel::{KERNELS, Kernel};
+use qwire_backend_gpu::kernel::{KERNELS, Kernel, WIDE_KERNELS};
 use qwire_kernels::Isa;
 use qwire_kernels::activation::{Row, quantise_wide};
 
@@ -9,7 +9,8 @@ const K: usize = 128;
 
 /// The kernel of this name.
 pub fn kernel(name: &str) -> &'static Kernel {
-    KERNELS.iter().find(|kernel| kernel.name == name).expect("a kernel")
+    let all = KERNELS.iter().chain(WIDE_KERNELS);
+    all.copied().find(|kernel| kernel.name == name).expect("a kernel")
 }
 
 /// A piece of memory that holds these words.
