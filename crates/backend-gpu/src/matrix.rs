@@ -14,8 +14,8 @@ pub struct Matrix {
     pub(crate) k: usize,
     format: usize,
     planes: [Address; PLANES],
-    /// The file's rows, of what takes no memory of the device: an embedding, which is looked up, and
-    /// what a host computes with.
+    /// The file's rows, of what takes no memory of the device: an embedding, which is looked up,
+    /// and what a host computes with.
     pub(crate) elsewhere: Option<Weights>,
 }
 
