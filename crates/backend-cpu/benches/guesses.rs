@@ -3,8 +3,8 @@
 //! ```text
 //! cargo bench --workspace --bench guesses -- MODEL.gguf
 //! ```
-//! The text is random tokens, and the answer is held to that text, one token in so many another: so
-//! the model's time is real, and no model has to be good at it. Turns without guesses and with them.
+//! The text is random tokens, and the answer is held to that text, one token in so many another:
+//! so the model's time is real, and no model has to be good at it. Turns without guesses and with.
 
 use std::collections::VecDeque;
 use std::path::Path;

@@ -16,8 +16,8 @@ pub struct Matrix {
     planes: [Address; PLANES],
     /// Of one expert's weights, or of all where there is none.
     pub(crate) bytes: usize,
-    /// The file's rows, of what takes no memory of the device: an embedding, which is looked up, and
-    /// what a host computes with.
+    /// The file's rows, of what takes no memory of the device: an embedding, which is looked up,
+    /// and what a host computes with.
     pub(crate) elsewhere: Option<Weights>,
 }
 

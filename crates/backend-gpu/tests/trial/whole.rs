@@ -120,12 +120,14 @@ pub struct Nearness {
     pub cosine: f64,
     /// By their own choice at most one in so many rows would have visited other experts, or none.
     pub ties: Option<usize>,
+    /// How much the reference may prefer its best token to ours.
+    pub lead: f32,
 }
 
 /// Near the reference, whose rows visit the same experts: the cosine of all logits, and every row's
 /// best token.
 pub fn check<D: Device>(gpu: Gpu<D>, name: &str, file: &Arc<File>, nearness: Nearness) {
-    let Nearness { cosine: least, ties } = nearness;
+    let Nearness { cosine: least, ties, lead } = nearness;
     let tokens = tokens(file, 0, 70);
     let vocab = file.tensor("token_embd.weight").expect("an embedding").dims[1] as usize;
     let routes = Arc::<Mutex<Routes>>::default();
@@ -133,28 +135,31 @@ pub fn check<D: Device>(gpu: Gpu<D>, name: &str, file: &Arc<File>, nearness: Nea
     let truth = watched(file, Reference::default(), Guide(routes.clone()), &tokens);
     let cosine = cosine(&ours, &truth);
     let rows = ours.chunks_exact(vocab).zip(truth.chunks_exact(vocab));
-    let differ = rows.filter(|(ours, truth)| best(ours) != best(truth)).count();
+    let leads = rows.map(|(ours, truth)| truth[best(truth)] - truth[best(ours)]);
+    let (differ, farthest) = leads.fold((0, 0.0_f32), |(differ, farthest), lead| {
+        (differ + usize::from(lead > 0.0), farthest.max(lead))
+    });
     let Routes { choices, others, .. } = *routes.lock().unwrap();
     println!(
-        "{name}: cosine {cosine:.7}, {differ} of {} rows differ in top-1, {others} of {choices} \
-         choices of experts do",
+        "{name}: cosine {cosine:.7}, {differ} of {} rows differ in top-1, by {farthest} at most; \
+         {others} of {choices} choices of experts do",
         tokens.len()
     );
     assert!(cosine >= least, "{name}: cosine {cosine}");
-    assert_eq!(differ, 0, "{name}: rows have another best token");
+    assert!(farthest <= lead, "{name}: {differ} rows have another best token, by {farthest}");
     assert!(others <= ties.map_or(0, |ties| choices / ties), "{name}: {others} of {choices}");
 }
 
 /// A golden model of each architecture in several types, and the one in the box, whose trained
 /// router is at a tie now and then.
 pub fn models_are_near_the_reference<D: Device>(device: impl Fn() -> Option<D>) {
+    let nearness = |ties| Nearness { cosine: 0.999_99, ties, lead: 0.0 };
     for name in ["moe-q8_0", "moe-q4_k_m", "dense3-q4_k_m", "dense2-q6_k", "dense2-f32"] {
         let Some(device) = device() else { return };
-        check(Gpu::new(device), name, &golden(name), Nearness { cosine: 0.999_99, ties: None });
+        check(Gpu::new(device), name, &golden(name), nearness(None));
     }
     let Some(device) = device() else { return };
-    let nearness = Nearness { cosine: 0.999_99, ties: Some(100) };
-    check(Gpu::new(device), "box", &open("assets/qwire-box.gguf"), nearness);
+    check(Gpu::new(device), "box", &open("assets/qwire-box.gguf"), nearness(Some(100)));
 }
 
 /// How [`POSITIONS`] are computed: in chunks, the last `steps` one at a time beside others.

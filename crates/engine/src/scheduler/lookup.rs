@@ -5,9 +5,9 @@
 //!                           └─ found ┘               g h i  guessed
 //! step      f, g, h, i: four rows                    right: as many tokens as were drawn alike
 //! ```
-//! A guess costs a row of the step and changes nothing else: a token is drawn from each row's logits
-//! as ever, and rows behind a guess that was wrong are forgotten. Steps of several rows read weights
-//! once, so guesses pay where most of them are right, as in code that is written out again; both
+//! A guess costs a row of the step and changes nothing else: a token is drawn from each row's
+//! logits as ever, and rows behind a guess that was wrong are forgotten. Steps of several rows read
+//! weights once, so guesses pay where most of them are right, as in code that is written out again;
 //! what rows cost and how often guesses are right is learned.
 
 use std::collections::HashMap;

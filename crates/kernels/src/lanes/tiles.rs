@@ -81,8 +81,8 @@ macro_rules! tiles {
         use $crate::tile::pack::{Pack, View};
         use $crate::tile::{ROWS as TILE_ROWS, Sums, TOKENS};
 
-        /// 32 codes of sixteen rows. In bytes dword j of each lane holds k = 4 j .. 4 j + 4; in words
-        /// it holds the former two of them, and dword 8 + j the latter.
+        /// 32 codes of sixteen rows. In bytes dword j of each lane holds k = 4 j .. 4 j + 4; in
+        /// words it holds the former two of them, and dword 8 + j the latter.
         #[derive(Clone, Copy)]
         pub(crate) struct Unpacked<
             const SCALES: usize,

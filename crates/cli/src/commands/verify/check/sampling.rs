@@ -1,4 +1,5 @@
-//! Sampling: the best token where it was asked for, draws that follow their seed, guesses, penalties.
+//! Sampling: the best token where it was asked for, draws that follow their seed, guesses, and
+//! penalties.
 
 use std::collections::VecDeque;
 
