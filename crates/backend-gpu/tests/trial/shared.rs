@@ -34,8 +34,8 @@ pub fn conforms<D: Device>(device: impl Fn() -> Option<D>) {
 }
 
 /// Whole models, with no, some and all layers on the host. Its activations have 8 bits where the
-/// device's have 15, so that it is as near as the CPU is: a router may choose otherwise where it is at
-/// a tie, and so may the best token.
+/// device's have 15, so that it is as near as the CPU is: where a router or the best token is at a
+/// tie, another may be chosen.
 pub fn is_near_the_reference<D: Device>(device: impl Fn() -> Option<D>) {
     for layers in (0..=LAYERS).rev() {
         for name in ["moe-q8_0", "moe-q4_k_m"] {
