@@ -332,6 +332,8 @@ impl Drop for Cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
     use qwire_backend_gpu::kernel::{EXPERTS, OPS, SPLIT, WIDE};
 
     #[test]
@@ -350,13 +352,13 @@ mod tests {
     #[test]
     fn the_files_declare_these_kernels_and_no_other() {
         for op in OPS {
-            let declared: Vec<String> = source(op)
+            let declared: BTreeSet<String> = source(op)
                 .lines()
                 .filter_map(|line| line.strip_prefix("ENTRY("))
                 .map(|rest| rest.split(',').take(2).collect::<String>())
                 .collect();
             let listed = kernels().filter(|kernel| kernel.op == op);
-            let listed: Vec<_> =
+            let listed: BTreeSet<_> =
                 listed.map(|kernel| format!("{} {}", kernel.name, kernel.threads)).collect();
             assert_eq!(declared, listed, "{op}.cu");
         }
