@@ -108,10 +108,14 @@ def test_after_eviction_and_preemption(alone):
             fields = {"max_tokens": 500, "seed": seed, "extra_body": {"ignore_eos": True}}
             return said(chat(server.client(), words(30, seed), **fields))
 
-        with ThreadPoolExecutor(8) as pool:
-            company = [pool.submit(other, seed) for seed in range(1, 17)]
-            assert answers(server) == alone
-            assert all(one.result() for one in company)
+        # On a busy machine they may come so late that there is room for each.
+        for _ in range(5):
+            with ThreadPoolExecutor(8) as pool:
+                company = [pool.submit(other, seed) for seed in range(1, 17)]
+                assert answers(server) == alone
+                assert all(one.result() for one in company)
+            if server.metric("qwire_preemptions_total") > 0:
+                break
         assert server.metric("qwire_evictions_total") > 0
         assert server.metric("qwire_preemptions_total") > 0
         assert answers(server) == alone
