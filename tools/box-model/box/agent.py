@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 import torch
 
-from .episodes import USUAL, Tools
+from .episodes import COMMON, USUAL, Tools
 from .values import Values
 
 TURNS = 8
@@ -83,7 +83,7 @@ def apply(folder, name, arguments):
 
 def usual_tools():
     """The four tools under their usual names, in the usual order."""
-    tools = Tools(Values(0))
+    tools = Tools(Values(0), COMMON)
     tools.rows = list(USUAL.values())
     return tools.schemas()
 

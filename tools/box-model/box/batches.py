@@ -4,7 +4,7 @@ import random
 
 import torch
 
-from . import corpus
+from . import corpus, episodes
 
 ROWS = 512  # documents that are drawn together
 BUCKET = 64  # documents that are sorted by length together; more would make batches of one family
@@ -65,10 +65,12 @@ def bucketed(documents, size, generator):
 
 
 class Stream:
-    """Batches without end; `chunk`, `taken` and `agents`, its share of agents, say where it is."""
+    """Batches without end; `chunk`, `taken` and `agents`, its share of agents, say where it is. `hard`
+    is the share of conversations whose tasks are the harder ones."""
 
-    def __init__(self, tokenizer, seed, size, long=False):
+    def __init__(self, tokenizer, seed, size, long=False, hard=0.0):
         self.tokenizer, self.seed, self.size, self.long = tokenizer, seed, size, long
+        self.hard = hard
         self.chunk, self.taken, self.agents = 0, 0, None
         self.batches = None
 
@@ -88,22 +90,25 @@ class Stream:
         seeds = [
             f"{self.seed} {self.long} {self.chunk} {i}" for i in range(32 if self.long else ROWS)
         ]
-        kinds = [
-            long_conversation(seed)
-            if self.long
-            else corpus.conversation(seed, agents=self.agents)
-            for seed in seeds
-        ]
-        found = [d for d in documents(self.tokenizer, kinds) if len(d.ids) <= LONGEST]
+        conversations = [self.conversation(seed) for seed in seeds]
+        found = [d for d in documents(self.tokenizer, conversations) if len(d.ids) <= LONGEST]
         return bucketed(found, self.size, random.Random(f"{self.seed} {self.chunk}"))
 
+    def conversation(self, seed):
+        chooser = random.Random(f"mix {seed}")
+        mix = episodes.HARD if chooser.random() < self.hard else episodes.COMMON
+        if self.long:
+            return long_conversation(seed, mix)
+        return corpus.conversation(seed, agents=self.agents, mix=mix)
 
-def long_conversation(seed):
+
+def long_conversation(seed, mix):
     """Up to some thousand tokens: many turns, or a long preamble."""
     chooser = random.Random(seed)
     if chooser.random() < 0.6:
-        return corpus.conversation(seed, turns=chooser.randint(6, 24))
-    return corpus.conversation(seed, turns=chooser.randint(1, 6), preamble=chooser.randint(20, 160))
+        return corpus.conversation(seed, turns=chooser.randint(6, 24), mix=mix)
+    turns, preamble = chooser.randint(1, 6), chooser.randint(20, 160)
+    return corpus.conversation(seed, turns=turns, preamble=preamble, mix=mix)
 
 
 def induction(tokenizer, generator, size):

@@ -261,16 +261,16 @@ def system_text(values, least=0):
     return " ".join(values.sentence() for _ in range(values.between(1, 4)))
 
 
-def conversation(seed, turns=None, preamble=0, unseen=False, agents=0.55):
+def conversation(seed, turns=None, preamble=0, unseen=False, agents=0.55, mix=episodes.COMMON):
     """Messages and tools. `turns` is how many tasks there are, `preamble` how many sentences the
     system's text has, `unseen` asks only for facts in untrained words, `agents` is the share that
-    has tools."""
+    has tools, `mix` of which kinds."""
     values = Values(seed)
     text = system_text(values, preamble)
     messages = [{"role": "system", "content": text}] if text else []
     if unseen:
         return messages + unseen_fact(values), None
-    tools = episodes.Tools(values) if values.chance(agents) else None
+    tools = episodes.Tools(values, mix) if values.chance(agents) else None
     count = turns or (
         1 + values.chance(0.3) + values.chance(0.1) if tools else values.between(1, 6)
     )

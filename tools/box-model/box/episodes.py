@@ -117,13 +117,13 @@ Put {q} into {p} and execute {c}|Save {q} as {p} and run {c} afterwards.""".repl
 class Tools:
     """The tools of one conversation: what they are called here, and what else is offered."""
 
-    def __init__(self, values):
-        self.values = values
+    def __init__(self, values, mix):
+        self.values, self.mix = values, mix
         self.exit = values.choice(EXITS)
-        usual = self.usual = values.chance(0.7)
+        usual = self.usual = values.chance(mix.usual)
         self.names, self.parameters, rows = {}, {}, []
         shared = {
-            key: names[0] if values.chance(0.5) else values.choice(names)
+            key: names[0] if values.chance(mix.first) else values.choice(names)
             for key, names in PARAMETERS.items()
         }
         for kind, (name, parameters) in USUAL.items():
@@ -476,30 +476,61 @@ def fix(values, tools):
 def lacking(values, tools):
     """A request for which there is no tool."""
     kind = tools.missing if tools else values.choice([READ, WRITE, EDIT, RUN])
-    offered = tools or Tools(values)
+    offered = tools or Tools(values, COMMON)
     turns = {READ: read, WRITE: write, EDIT: edit, RUN: run}[kind](values, offered)
     return [turns[0], say("I have no tool for that.", "lacking")]
 
 
-EPISODES = [
-    (write, 20),
-    (edit, 14),
-    (read, 10),
-    (run, 10),
-    (set_value, 9),
-    (ask_value, 6),
-    (operator, 4),
-    (copy_file, 6),
-    (append, 5),
-    (create_run, 5),
-    (fix_by, 7),
-    (fix, 13),
-]
+class Mix:
+    """How often tools have their usual names and parameters the first of theirs, and how often each
+    kind of episode is drawn."""
+
+    def __init__(self, usual, first, weights):
+        self.usual, self.first = usual, first
+        self.kinds, self.weights = list(weights), list(weights.values())
+
+
+COMMON = Mix(
+    usual=0.7,
+    first=0.5,
+    weights={
+        write: 20,
+        edit: 14,
+        read: 10,
+        run: 10,
+        set_value: 9,
+        ask_value: 6,
+        operator: 4,
+        copy_file: 6,
+        append: 5,
+        create_run: 5,
+        fix_by: 7,
+        fix: 13,
+    },
+)
+# More of what a small model gets wrong longest.
+HARD = Mix(
+    usual=0.35,
+    first=0.25,
+    weights={
+        write: 16,
+        edit: 12,
+        read: 6,
+        run: 14,
+        set_value: 8,
+        ask_value: 3,
+        operator: 14,
+        copy_file: 8,
+        append: 14,
+        create_run: 5,
+        fix_by: 10,
+        fix: 12,
+    },
+)
 
 
 def episode(values, tools):
     """Any of them."""
     if tools.missing:
         return lacking(values, tools)
-    kinds, weights = zip(*EPISODES, strict=True)
-    return values.random.choices(kinds, weights)[0](values, tools)
+    return values.random.choices(tools.mix.kinds, tools.mix.weights)[0](values, tools)

@@ -20,7 +20,8 @@ from .model import Model, Shape
 SEED = 1
 RATE, FLOOR, WARM_UP, HOLD = 2e-3, 0.02, 100, 0.5
 AGENTS = 0.55, 0.55  # the share of conversations that have tools, first and last
-AGAIN_RATE, AGAIN_HOLD, AGAIN_AGENTS = 1.5e-3, 0.1, (0.12, 0.5)  # of a model that is trained already
+# Of a model that is trained already.
+AGAIN_RATE, AGAIN_HOLD, AGAIN_AGENTS, AGAIN_HARD = 1.5e-3, 0.1, (0.4, 0.6), 0.6
 BALANCE = 0.01
 DECAY = 0.05
 SIZE, PARTS = 1024, 2
@@ -65,8 +66,9 @@ class Run:
             {"params": vectors, "weight_decay": 0},
         ]
         self.optimiser = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), fused=True)
-        self.short = batches.Stream(tokenizer, seed, SIZE)
-        self.long = batches.Stream(tokenizer, seed, SIZE, long=True)
+        hard = AGAIN_HARD if self.again else 0.0
+        self.short = batches.Stream(tokenizer, seed, SIZE, hard=hard)
+        self.long = batches.Stream(tokenizer, seed, SIZE, long=True, hard=hard)
         self.tokens = 0
         if (folder / "checkpoint.pt").exists():
             self.resume()
