@@ -4,6 +4,7 @@
 //! which hold as many of them as the width of the codes allows.
 #![allow(unsafe_code)] // vector loads and stores on checked slices
 
+use std::arch::asm;
 use std::arch::x86_64::{
     __m256, __m256i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128,
     _mm_prefetch, _mm_setr_epi32, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
@@ -275,6 +276,39 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
     add_pairs(part, pairs(magnitude(centred), signed_by(x, centred)))
 }
 
+/// `multiply`, both halves of it before anything that needs the sum. A compiler finishes one half of
+/// the rows first otherwise, and keeps in memory what the other half needs too.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(crate) fn multiply_in_step<const BITS: usize>(part: I, codes: I, x: I) -> I {
+    in_step(multiply::<BITS>(part, codes, x))
+}
+
+/// The same, once both halves are there.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(crate) fn in_step(x: I) -> I {
+    let [mut low, mut high] = x;
+    // SAFETY: it has no instruction.
+    unsafe {
+        asm!("/* {} {} */", inout(ymm_reg) low, inout(ymm_reg) high,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    [low, high]
+}
+
+/// The same block, as if nothing of it had been read. A compiler keeps in memory of its own what
+/// several groups read otherwise.
+#[inline(always)]
+pub(crate) fn unread<const BYTES: usize>(block: &[u8; BYTES]) -> &[u8; BYTES] {
+    let mut at = block.as_ptr();
+    // SAFETY: it has no instruction, so the address is the block's.
+    unsafe {
+        asm!("/* {} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
+        &*at.cast()
+    }
+}
+
 super::floats! { "avx2,fma,f16c", [4 2 1] }
 super::heads! { "avx2,fma,f16c", score [4 x 1 2 x 2 1 x 4], weigh [4 x 1 2 x 2 1 x 4] }
 super::shared_parts! { "avx2,fma,f16c" }
@@ -286,5 +320,5 @@ const AHEAD: usize = 4096;
 /// Whether a tile with more tokens than run side by side loops over as many as it has.
 const LOOPED: bool = true;
 
-/// Most tokens that are multiplied while weights unpack.
-pub(crate) const DIRECT_MOST: usize = 1;
+/// Most tokens that are multiplied while weights unpack, of one plane and of two.
+pub(crate) const DIRECT_MOST: [usize; 2] = [4, super::PLANES_MOST];

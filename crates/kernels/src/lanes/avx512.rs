@@ -196,6 +196,15 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
     _mm512_dpbusd_epi32(part, codes, x)
 }
 
+/// A sum has no halves.
+pub(crate) use multiply as multiply_in_step;
+
+/// The same block: there are enough registers for what several groups read.
+#[inline(always)]
+pub(crate) fn unread<const BYTES: usize>(block: &[u8; BYTES]) -> &[u8; BYTES] {
+    block
+}
+
 /// Codes as words, of which there are none.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn widen(_codes: &[I; 8], _zero: Option<usize>) -> [I; 16] {
@@ -205,5 +214,5 @@ fn widen(_codes: &[I; 8], _zero: Option<usize>) -> [I; 16] {
 /// Whether a tile with more tokens than run side by side loops over as many as it has.
 const LOOPED: bool = false;
 
-/// Most tokens that are multiplied while weights unpack.
-pub(crate) const DIRECT_MOST: usize = 4;
+/// Most tokens that are multiplied while weights unpack, of one plane and of two.
+pub(crate) const DIRECT_MOST: [usize; 2] = [4, 4];

@@ -4,8 +4,9 @@
 use std::arch::x86_64::_mm256_dpbusd_avx_epi32;
 
 pub(crate) use super::avx2::{
-    F, I, add, and, bits, bytes, dword, float, fma, halves, int, load, lookup, mul, negate, none,
-    number, numbers, or, plus, prefetch, shl, shr, signed, store, sub, times, words, xor, zero,
+    F, I, add, and, bits, bytes, dword, float, fma, halves, in_step, int, load, lookup, mul,
+    negate, none, number, numbers, or, plus, prefetch, shl, shr, signed, store, sub, times, unread,
+    words, xor, zero,
 };
 
 /// part + the four products of bytes, codes without and x with sign.
@@ -16,6 +17,13 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
         _mm256_dpbusd_avx_epi32(part[0], codes[0], x[0]),
         _mm256_dpbusd_avx_epi32(part[1], codes[1], x[1]),
     ]
+}
+
+/// `multiply`, both halves of it before anything that needs the sum.
+#[target_feature(enable = "avxvnni,avx2,fma,f16c")]
+#[inline]
+pub(crate) fn multiply_in_step<const BITS: usize>(part: I, codes: I, x: I) -> I {
+    in_step(multiply::<BITS>(part, codes, x))
 }
 
 super::shared_parts! { "avxvnni,avx2,fma,f16c" }
@@ -68,5 +76,5 @@ fn widen(_codes: &[I; 8], _zero: Option<usize>) -> [I; 16] {
 /// Whether a tile with more tokens than run side by side loops over as many as it has.
 const LOOPED: bool = true;
 
-/// Most tokens that are multiplied while weights unpack.
-pub(crate) const DIRECT_MOST: usize = 1;
+/// Most tokens that are multiplied while weights unpack, of one plane and of two.
+pub(crate) const DIRECT_MOST: [usize; 2] = [4, 2];

@@ -31,6 +31,9 @@ use {floats::floats, heads::heads};
 #[cfg(target_arch = "x86_64")]
 use {parts::shared_parts, tiles::tiles};
 
+/// Most tokens that AVX2 multiplies in two planes of bytes while weights unpack; more are words.
+pub(crate) const PLANES_MOST: usize = 2;
+
 /// A kernel: panel, k, tiles of tokens, the sums of each.
 pub(crate) type Kernel<const P: usize> = fn(&[u8], usize, &[Pack<P>], &mut [Sums]);
 
@@ -162,7 +165,11 @@ macro_rules! kernel_body {
         const BIASES: usize = if $format::BIASED { SCALES } else { 0 };
         const GROUPS: usize = $format::BLOCK / 32;
         const BITS: usize = dot_class($bits);
-        const DIRECT: usize = if $direct < DIRECT_MOST { $direct } else { DIRECT_MOST };
+        /// Most tokens without a slab, of one plane and of two.
+        const DIRECT: [usize; 2] = {
+            let [narrow, wide] = DIRECT_MOST;
+            [if $direct < narrow { $direct } else { narrow }, if $direct < wide { $direct } else { wide }]
+        };
         const ZERO: Option<usize> = $zero;
         /// Codes of 8 bits may be multiplied without their zero point.
         const FIRST: Option<usize> = if CENTRED && BITS == 8 { None } else { ZERO };
@@ -217,9 +224,9 @@ macro_rules! kernel_body {
                 let x = groups.cut(T, SCALES, b * GROUPS, GROUPS);
                 $crate::lanes::unrolled!(GROUPS, G => {
                     prefetch(&block[LINES[G]..LINES[G + 1]]);
-                    let (group, x) = (group::<G>(head, block), x.cut(T, SCALES, G, 1));
+                    let (group, x) = (group::<G>(head, unread(block)), x.cut(T, SCALES, G, 1));
                     $crate::lanes::add_group!(
-                        T / T, P, SCALES, BIASES, BITS, &group, FIRST, x, acc
+                        multiply_in_step, T / T, P, SCALES, BIASES, BITS, &group, FIRST, x, acc
                     )
                 });
             }
@@ -248,9 +255,9 @@ macro_rules! kernel_body {
             // SAFETY: kernels are reached only through an `Isa` that this processor has.
             unsafe {
                 match alone {
-                    1 if DIRECT >= 1 => direct::<1, P>(panel, k, tiles[0].view(), &mut sums[0]),
-                    2 if DIRECT >= 2 => direct::<2, P>(panel, k, tiles[0].view(), &mut sums[0]),
-                    4 if DIRECT >= 4 => direct::<4, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    1 if DIRECT[P - 1] >= 1 => direct::<1, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    2 if DIRECT[P - 1] >= 2 => direct::<2, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    4 if DIRECT[P - 1] >= 4 => direct::<4, P>(panel, k, tiles[0].view(), &mut sums[0]),
                     _ => many::<P, SCALES, BIASES, BITS>(slab, ZERO, panel, k, tiles, sums),
                 }
                 for (pack, sums) in tiles.iter().zip(sums) {

@@ -6,7 +6,7 @@
 /// of bytes have a sum each and meet the same codes; of words they share a sum, with codes of their
 /// own.
 macro_rules! add_group {
-    ($t:tt / $n:tt, $p:tt, $scales:tt, $biases:tt, $bits:tt,
+    ($multiply:ident, $t:tt / $n:tt, $p:tt, $scales:tt, $biases:tt, $bits:tt,
      $group:expr, $zero:expr, $x:expr, $acc:expr) => {{
         const HALF: [usize; 3] = [0, 8, 4];
         let (group, x) = ($group, $x);
@@ -32,8 +32,8 @@ macro_rules! add_group {
                             for n in 0..$n {
                                 let x = dword(&dwords[4 * n..]);
                                 let part = &mut parts[plane / forms][n];
-                                *part =
-                                    multiply::<$bits>(*part, group.codes[plane % forms * 8 + j], x);
+                                let codes = group.codes[plane % forms * 8 + j];
+                                *part = $multiply::<$bits>(*part, codes, x);
                             }
                         }
                     }
@@ -131,7 +131,7 @@ macro_rules! tiles {
                 prefetch(&bytes[share(g)..share(g + 1)]);
                 let x = x.cut(tokens, SCALES, at + g, 1);
                 $crate::lanes::add_group!(
-                    tokens / N, P, SCALES, BIASES, BITS, group, zero_log, x, acc
+                    multiply, tokens / N, P, SCALES, BIASES, BITS, group, zero_log, x, acc
                 );
             }
             sums.iter_mut().zip(&acc[..tokens]).for_each(|(sums, acc)| *sums = store(*acc));

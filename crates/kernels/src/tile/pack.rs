@@ -9,6 +9,7 @@
 
 use crate::activation::{BLOCK, Row, SUM};
 use crate::isa::{Isa, Level};
+use crate::lanes::PLANES_MOST;
 
 /// An outlier of one of the tokens.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -130,9 +131,8 @@ impl<const P: usize> Pack<P> {
         rows: impl ExactSizeIterator<Item = &'a Row<P>> + Clone,
     ) {
         let tokens = rows.len();
-        // It has no product of bytes with a sum of 32 bits. A single token meets bytes as they
-        // unpack.
-        self.words = P == 2 && isa.level() == Level::Avx2 && tokens > 1;
+        // It has no product of bytes with a sum of 32 bits.
+        self.words = P == 2 && isa.level() == Level::Avx2 && tokens > PLANES_MOST;
         let k = rows.clone().next().map_or(0, |row| row.planes[0].len());
         self.tokens = tokens;
         self.planes.iter_mut().for_each(|plane| plane.resize(k * tokens, 0));
