@@ -46,6 +46,13 @@ pub enum Event {
     Embedding(Vec<f32>),
     /// The next token of the answer.
     Token(Sampled),
+    /// What the request's prediction has been good for so far.
+    Predicted {
+        /// Tokens of the answer that were guessed from it.
+        accepted: usize,
+        /// Guesses from it that were wrong.
+        rejected: usize,
+    },
     /// The good ending.
     Finished {
         /// Why.

@@ -54,6 +54,8 @@ pub struct Request {
     pub salt: Salt,
     /// Ends an answer that only repeats itself.
     pub guard_repetition: bool,
+    /// What the answer should be, roughly: it is guessed from first. Changes no token.
+    pub prediction: Vec<TokenId>,
 }
 
 /// One answer.

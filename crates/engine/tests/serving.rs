@@ -500,6 +500,36 @@ fn what_is_guessed_comes_sooner_and_is_the_same() {
 }
 
 #[test]
+fn what_was_predicted_comes_sooner_and_is_the_same() {
+    let plain = request(prompt(4, 70), 200);
+    let said = alone(plain);
+    let predicted = |prediction: Vec<u32>| {
+        let mut scene = Scene::new(64, Settings::default());
+        let prediction = prediction.into_iter().map(TokenId).collect();
+        scene.ask(0, Request { prediction, ..request(prompt(4, 70), 200) });
+        scene.finish();
+        assert_eq!(scene.tokens(0, 0), said);
+        let told = scene.heard[&(0, 0)].iter().rev().find_map(|(_, event)| match event {
+            Event::Predicted { accepted, rejected } => Some((*accepted, *rejected)),
+            _ => None,
+        });
+        (told.unwrap_or_default(), scene.engine.scheduler().stats().counters.steps)
+    };
+    let (_, many) = predicted(Vec::new());
+    let ((accepted, rejected), few) = predicted(said.clone());
+    assert!(accepted > 150 && rejected == 0, "{accepted} accepted, {rejected} rejected");
+    assert!(4 * few < many, "{few} steps instead of {many}");
+    // One line of it is another, and it does not begin with the beginning.
+    let mut other = said[20..].to_vec();
+    other[80..90].fill(1);
+    let ((accepted, rejected), few) = predicted(other);
+    assert!(accepted > 100 && rejected > 0, "{accepted} accepted, {rejected} rejected");
+    assert!(2 * few < many, "{few} steps instead of {many}");
+    let ((accepted, _), steps) = predicted(vec![1; 300]);
+    assert!(accepted == 0 && steps <= many, "{accepted} accepted, {steps} steps");
+}
+
+#[test]
 fn guesses_take_nobody_elses_time() {
     let mut scene = Scene::new(64, Settings::default());
     scene.ask(0, circling(300, None));

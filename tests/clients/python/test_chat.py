@@ -64,6 +64,21 @@ def test_stops_end_visible_text_wherever_they_lie(client, stream):
         assert (one.text, one.finish) == (text[:until], "stop"), stop
 
 
+def test_a_prediction_changes_no_token(client):
+    (whole,) = said(chat(client, logprobs=True, max_tokens=64))
+    parts = [{"type": "text", "text": whole.text[:20]}, {"type": "text", "text": "else"}]
+    for content in [whole.text, "something else", "", parts]:
+        prediction = {"type": "content", "content": content}
+        answer = chat(client, logprobs=True, max_tokens=64, prediction=prediction)
+        assert said(answer) == [whole]
+        details = answer.usage.completion_tokens_details
+        assert 0 <= details.accepted_prediction_tokens <= 64
+        if content == whole.text:
+            assert details.accepted_prediction_tokens > 0
+    streamed = chat(client, logprobs=True, max_tokens=64, stream=True, prediction=prediction)
+    assert said(streamed) == [whole]
+
+
 def test_choices_share_a_prompt_and_differ(client):
     three = said(chat(client, n=3, **PLAIN))
     assert three[0] == said(chat(client, **PLAIN))[0], "choice 0 is what n = 1 gives"

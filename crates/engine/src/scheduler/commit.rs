@@ -78,8 +78,10 @@ impl Scheduler {
             right += 1;
         }
         let sequence = self.running.get_mut(&key).expect("it runs");
-        let wrong = right < guessed.len() && matches!(drawn, Ok(None));
-        sequence.lookup.learn(right, wrong);
+        let (lost, ended) = (guessed.len() - right, !matches!(drawn, Ok(None)));
+        if let Some((accepted, rejected)) = sequence.lookup.learn(right, lost, ended) {
+            self.outbox.push(sequence.event(Event::Predicted { accepted, rejected }));
+        }
         let computed = sequence.table.len() - guessed.len() + right;
         self.pages.truncate(&mut sequence.table, computed);
         self.counters.guessed += guessed.len() as u64;

@@ -5,12 +5,16 @@
 //!                           └─ found ┘               g h i  guessed
 //! step      f, g, h, i: four rows                    right: as many tokens as were drawn alike
 //! ```
+//! Where a request says what its answer should be, that is looked into first.
+//!
 //! A guess costs a row of the step and changes nothing else: a token is drawn from each row's
 //! logits as ever, and rows behind a guess that was wrong are forgotten. Steps of several rows read
 //! weights once, so guesses pay where most of them are right, as in code that is written out again;
 //! what rows cost and how often guesses are right is learned.
 
 use std::collections::HashMap;
+
+use qwire_model::TokenId;
 
 /// Tokens that must have come before.
 const LATEST: usize = 6;
@@ -30,43 +34,87 @@ const TRUST: f64 = 0.8;
 /// it is tried again.
 const COUNTS: (f64, f64) = (0.1, 0.02);
 
-/// Where runs of tokens came last in one history, and how guesses from them went.
-#[derive(Debug)]
-pub struct Lookup {
+/// Where runs of tokens came last in a text.
+#[derive(Debug, Default)]
+struct Runs {
     places: HashMap<u64, u32>, // hash of a run, the place behind it
     read: usize,
+}
+
+impl Runs {
+    /// Reads on to the end of the text. A run that ends there has nothing behind it yet.
+    fn read(&mut self, text: &[u32]) {
+        for place in self.read.max(LATEST)..text.len() {
+            self.places.insert(hash(&text[place - LATEST..place]), place as u32);
+        }
+        self.read = text.len().max(self.read);
+    }
+
+    /// What follows this run in the text.
+    fn behind<'a>(&self, run: &[u32], text: &'a [u32]) -> &'a [u32] {
+        let place = self.places.get(&hash(run)).map_or(text.len(), |place| *place as usize);
+        let is_it = place < text.len() && text[place - LATEST..place] == *run;
+        if is_it { &text[place..] } else { &[] } // hashes may be the same
+    }
+}
+
+/// What comes again in one answer, and how guesses from it went.
+#[derive(Debug)]
+pub struct Lookup {
+    said: Runs, // in the history
+    /// The end of the prompt, and what the answer should be.
+    predicted: Vec<u32>,
+    expected: Runs,
+    /// Whether the latest guesses are from there.
+    expects: bool,
+    accepted: usize,
+    rejected: usize,
     trust: f64,
 }
 
-impl Default for Lookup {
-    fn default() -> Self {
-        Self { places: HashMap::new(), read: 0, trust: TRUST }
-    }
-}
-
 impl Lookup {
-    /// What followed the latest tokens of the history when they came last before, at most `most`.
-    pub fn find<'a>(&mut self, history: &'a [u32], most: usize) -> &'a [u32] {
-        let end = history.len();
-        for place in self.read.max(LATEST)..end {
-            self.places.insert(hash(&history[place - LATEST..place]), place as u32);
-        }
-        self.read = end.max(self.read);
-        let Some(from) = end.checked_sub(LATEST) else { return &[] };
-        let latest = &history[from..];
-        let Some(place) = self.places.get(&hash(latest)).map(|place| *place as usize) else {
-            return &[];
+    /// Knows a prompt, and perhaps what the answer should be.
+    pub fn new(prompt: &[u32], prediction: &[TokenId]) -> Self {
+        let end = &prompt[prompt.len().saturating_sub(LATEST)..];
+        let predicted: Vec<u32> = match prediction {
+            [] => Vec::new(),
+            tokens => end.iter().copied().chain(tokens.iter().map(|token| token.0)).collect(),
         };
-        let is_it = history[place - LATEST..place] == *latest; // hashes may be the same
-        if is_it { &history[place..end.min(place + most)] } else { &[] }
+        let mut expected = Runs::default();
+        expected.read(&predicted);
+        let (expects, accepted, rejected) = Default::default();
+        let said = Runs::default();
+        Self { said, predicted, expected, expects, accepted, rejected, trust: TRUST }
     }
 
-    /// So many guesses were right, and perhaps the one after them was wrong.
-    pub fn learn(&mut self, right: usize, wrong: bool) {
+    /// What should follow the latest tokens of the history, or followed them when they came last
+    /// before, at most `most`.
+    pub fn find<'a>(&'a mut self, history: &'a [u32], most: usize) -> &'a [u32] {
+        self.said.read(history);
+        let Some(from) = history.len().checked_sub(LATEST) else { return &[] };
+        let latest = &history[from..];
+        let mut found = self.expected.behind(latest, &self.predicted);
+        self.expects = !found.is_empty();
+        if found.is_empty() {
+            found = self.said.behind(latest, history);
+        }
+        &found[..most.min(found.len())]
+    }
+
+    /// So many guesses were right and so many of no use, which says nothing of them where the
+    /// answer ended. If they were predicted: how many of those were of use and how many were not,
+    /// so far.
+    pub fn learn(&mut self, right: usize, lost: usize, ended: bool) -> Option<(usize, usize)> {
         (0..right).for_each(|_| self.trust += COUNTS.0 * (1.0 - self.trust));
-        if wrong {
+        if lost > 0 && !ended {
             self.trust -= COUNTS.0 * self.trust;
         }
+        if !self.expects {
+            return None;
+        }
+        self.accepted += right;
+        self.rejected += lost;
+        Some((self.accepted, self.rejected))
     }
 }
 
@@ -132,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_followed_last_is_found_as_the_history_grows() {
-        let mut lookup = Lookup::default();
+        let mut lookup = Lookup::new(&[], &[]);
         let mut history: Vec<u32> = (0..20).chain(90..95).chain(2..8).collect();
         assert_eq!(lookup.find(&history[..20], 4), []);
         assert_eq!(lookup.find(&history[..30], 4), [], "five are not enough");
@@ -142,13 +190,33 @@ mod tests {
         history.extend(2..9);
         assert_eq!(lookup.find(&history, 2), [77, 2], "the later of two places");
         let constant = [1; 9];
-        assert_eq!(Lookup::default().find(&constant, 4), [1], "all there is");
-        assert_eq!(Lookup::default().find(&constant[..3], 4), []);
+        assert_eq!(Lookup::new(&[], &[]).find(&constant, 4), [1], "all there is");
+        assert_eq!(Lookup::new(&[], &[]).find(&constant[..3], 4), []);
+    }
+
+    #[test]
+    fn what_the_answer_should_be_is_found_from_its_beginning_on() {
+        let prompt: Vec<u32> = (0..50).chain(10..18).collect();
+        let prediction = [70, 71, 72, 73, 74, 75, 76, 77, 78].map(TokenId);
+        let mut lookup = Lookup::new(&prompt, &prediction);
+        assert_eq!(lookup.find(&prompt, 3), [70, 71, 72], "not 18, which followed in the prompt");
+        assert_eq!(lookup.learn(1, 2, false), Some((1, 2)));
+        let mut history = prompt;
+        history.extend([70, 99]);
+        assert_eq!(lookup.find(&history, 3), []);
+        history.extend(71..77);
+        assert_eq!(lookup.find(&history, 3), [77, 78], "it goes on behind what is else");
+        history.extend(20..26);
+        assert_eq!(lookup.find(&history, 1), [26]);
+        assert_eq!(lookup.learn(1, 0, false), None, "that was not predicted");
+        let mut short = Lookup::new(&[1, 2], &prediction);
+        assert_eq!(short.find(&[1, 2], 3), [], "six are not there");
+        assert_eq!(short.find(&[1, 2, 70, 71, 72, 73], 3), [74, 75, 76]);
     }
 
     #[test]
     fn guesses_are_made_while_they_pay() {
-        let (mut odds, mut lookup) = (Odds::default(), Lookup::default());
+        let (mut odds, mut lookup) = (Odds::default(), Lookup::new(&[], &[]));
         assert_eq!(odds.worth(15, &mut lookup), 0, "nothing is known");
         odds.learn(1, 0.010);
         assert_eq!(odds.worth(15, &mut lookup), 7, "doubling is taken to cost little");
@@ -156,9 +224,13 @@ mod tests {
             odds.learn(rows, seconds);
         }
         assert_eq!((odds.worth(15, &mut lookup), odds.worth(1, &mut lookup)), (1, 1));
-        (0..20).for_each(|_| lookup.learn(15, false));
+        (0..20).for_each(|_| {
+            lookup.learn(15, 0, false);
+        });
         assert_eq!([15, 5, 2].map(|found| odds.worth(found, &mut lookup)), [15, 5, 2]);
-        (0..20).for_each(|_| lookup.learn(0, true));
+        (0..20).for_each(|_| {
+            lookup.learn(0, 15, false);
+        });
         assert_eq!(odds.worth(15, &mut lookup), 0);
         let again = (0..999).position(|_| odds.worth(15, &mut lookup) > 0);
         assert!(again.is_some_and(|times| times > 2), "{again:?}");

@@ -177,7 +177,7 @@ impl Scheduler {
                 reported: 0,
                 pooled: Vec::new(),
                 repetition: Repetition::default(),
-                lookup: Lookup::default(),
+                lookup: Lookup::new(&history, &request.prediction),
                 cached: None,
                 latest_token: None,
                 leader: None,

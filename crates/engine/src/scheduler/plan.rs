@@ -100,11 +100,10 @@ impl Scheduler {
         let left = sequence.ask.max_tokens.saturating_sub(answered);
         let left = left.min(self.settings.context.saturating_sub(sequence.history.len()));
         let most = self.settings.guesses.min(left.min(limits).saturating_sub(1));
-        let found = sequence.lookup.find(&sequence.history, most);
-        let worth = self.odds.worth(found.len(), &mut sequence.lookup);
-        if self.pages.wanted(&sequence.table, 1 + worth) <= self.pages.free() {
-            self.guessed.extend(&found[..worth]);
-        }
+        self.guessed.extend(sequence.lookup.find(&sequence.history, most));
+        let worth = self.odds.worth(self.guessed.len(), &mut sequence.lookup);
+        let fits = self.pages.wanted(&sequence.table, 1 + worth) <= self.pages.free();
+        self.guessed.truncate(if fits { worth } else { 0 });
     }
 
     fn row(&mut self, key: Key, step: &mut Batch) {

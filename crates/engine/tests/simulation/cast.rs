@@ -58,6 +58,7 @@ pub struct Wish {
     pub report: Report,
     pub class: Class,
     pub salt: Salt,
+    pub prediction: Vec<u32>,
     pub logprobs: Option<usize>,
 }
 
@@ -84,6 +85,9 @@ impl Wish {
             Report::Embedding(Pooling::Mean),
         ];
         let most = *random.pick(&[25, 25, 25, 150]);
+        // Of few tokens, so that some of it comes.
+        let len = if random.one_in(3) { random.between(1, 60) } else { 0 };
+        let prediction = (0..len).map(|_| random.below(3) as u32).collect();
         let report = if random.one_in(6) { *random.pick(&reports) } else { Report::Nothing };
         // Answers of two tokens repeat themselves, and are guessed.
         let narrow = [(random.between(1, 5) as u32, 40.0), (random.between(6, 11) as u32, 40.0)];
@@ -102,6 +106,7 @@ impl Wish {
             report,
             class: *random.pick(&[Class::Interactive, Class::Normal, Class::Background]),
             salt: Salt(u128::from(random.one_in(5))),
+            prediction,
             logprobs: random.below(4).checked_sub(1).map(|tops| tops as usize),
         }
     }
@@ -122,6 +127,7 @@ impl Wish {
             class: self.class,
             salt: self.salt,
             guard_repetition: true,
+            prediction: self.prediction.iter().map(|token| TokenId(*token)).collect(),
         }
     }
 }

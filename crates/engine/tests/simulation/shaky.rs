@@ -19,11 +19,14 @@ pub struct Seen {
     pub last_step: Option<Duration>,
     /// Rows of a chunk that was parked.
     pub parked: Option<usize>,
-    /// Whether the latest chunk was parked in a turn without a step.
+    /// Whether the latest chunk was parked in a turn without a step, and could have been smaller.
     pub alone: bool,
     pub layers: usize,
     pub advanced: Duration,
 }
+
+/// Rows of the smallest chunk that is not the end of a prompt.
+pub const LEAST_ROWS: usize = 16;
 
 /// Who leaves in the middle of the next work, and where they say so.
 pub type Leaving = Arc<Mutex<Option<(Arc<Watch>, RequestId)>>>;
@@ -94,7 +97,8 @@ impl Runner for Shaky {
 
     fn park(&mut self, batch: Batch) {
         let mut seen = self.seen.lock().unwrap();
-        (seen.parked, seen.alone) = (Some(batch.rows()), seen.step.is_none());
+        let rows = batch.rows();
+        (seen.parked, seen.alone) = (Some(rows), seen.step.is_none() && rows > LEAST_ROWS);
         drop(seen);
         self.toy.park(batch);
     }

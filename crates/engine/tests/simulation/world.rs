@@ -11,7 +11,7 @@ use qwire_engine::{
 
 use crate::alone::{Alone, End, Heard, alone};
 use crate::cast::{VOCAB, Wish};
-use crate::shaky::{Leaving, Random, Seen, Shaky};
+use crate::shaky::{LEAST_ROWS, Leaving, Random, Seen, Shaky};
 use crate::shelf::Shelf;
 
 /// Turns after which a world counts as stuck.
@@ -19,9 +19,6 @@ const TURNS: usize = 200_000;
 
 /// Longer than anybody waits for a page.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Rows of a chunk however little time there is.
-const LEAST_ROWS: usize = 16;
 
 pub struct World {
     random: Random,

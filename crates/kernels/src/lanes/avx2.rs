@@ -276,8 +276,8 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
     add_pairs(part, pairs(magnitude(centred), signed_by(x, centred)))
 }
 
-/// `multiply`, both halves of it before anything that needs the sum. A compiler finishes one half of
-/// the rows first otherwise, and keeps in memory what the other half needs too.
+/// `multiply`, both halves of it before anything that needs the sum. A compiler finishes one half
+/// of the rows first otherwise, and keeps in memory what the other half needs too.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(crate) fn multiply_in_step<const BITS: usize>(part: I, codes: I, x: I) -> I {
@@ -300,6 +300,7 @@ pub(crate) fn in_step(x: I) -> I {
 /// The same block, as if nothing of it had been read. A compiler keeps in memory of its own what
 /// several groups read otherwise.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // nothing is read through it
 pub(crate) fn unread<const BYTES: usize>(block: &[u8; BYTES]) -> &[u8; BYTES] {
     let mut at = block.as_ptr();
     // SAFETY: it has no instruction, so the address is the block's.

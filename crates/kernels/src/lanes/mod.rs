@@ -165,11 +165,11 @@ macro_rules! kernel_body {
         const BIASES: usize = if $format::BIASED { SCALES } else { 0 };
         const GROUPS: usize = $format::BLOCK / 32;
         const BITS: usize = dot_class($bits);
-        /// Most tokens without a slab, of one plane and of two.
-        const DIRECT: [usize; 2] = {
-            let [narrow, wide] = DIRECT_MOST;
-            [if $direct < narrow { $direct } else { narrow }, if $direct < wide { $direct } else { wide }]
-        };
+        /// Most tokens without a slab.
+        const fn direct_most(planes: usize) -> usize {
+            let most = DIRECT_MOST[planes - 1];
+            if $direct < most { $direct } else { most }
+        }
         const ZERO: Option<usize> = $zero;
         /// Codes of 8 bits may be multiplied without their zero point.
         const FIRST: Option<usize> = if CENTRED && BITS == 8 { None } else { ZERO };
@@ -251,13 +251,14 @@ macro_rules! kernel_body {
 
         #[allow(unsafe_code)]
         fn run<const P: usize>(panel: &[u8], k: usize, tiles: &[Pack<P>], sums: &mut [Sums]) {
+            let most = const { direct_most(P) };
             let alone = if let [pack] = tiles { pack.view().tokens } else { 0 };
             // SAFETY: kernels are reached only through an `Isa` that this processor has.
             unsafe {
                 match alone {
-                    1 if DIRECT[P - 1] >= 1 => direct::<1, P>(panel, k, tiles[0].view(), &mut sums[0]),
-                    2 if DIRECT[P - 1] >= 2 => direct::<2, P>(panel, k, tiles[0].view(), &mut sums[0]),
-                    4 if DIRECT[P - 1] >= 4 => direct::<4, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    1 if most >= 1 => direct::<1, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    2 if most >= 2 => direct::<2, P>(panel, k, tiles[0].view(), &mut sums[0]),
+                    4 if most >= 4 => direct::<4, P>(panel, k, tiles[0].view(), &mut sums[0]),
                     _ => many::<P, SCALES, BIASES, BITS>(slab, ZERO, panel, k, tiles, sums),
                 }
                 for (pack, sums) in tiles.iter().zip(sums) {

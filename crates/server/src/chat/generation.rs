@@ -100,6 +100,8 @@ pub struct Over {
     pub answer_tokens: usize,
     /// Of those, thoughts.
     pub thought_tokens: usize,
+    /// Tokens of the client's prediction that were of use, and that were not.
+    pub predicted_tokens: (usize, usize),
     /// What had to be mended to read it.
     pub repairs: BTreeMap<Repair, u32>,
     /// From its start to its first token.
@@ -177,6 +179,7 @@ struct Voice {
     cached: usize,
     tokens: usize,
     thoughts: usize,
+    predicted: (usize, usize),
     started: Instant,
     first_token: Option<Instant>,
     /// All that was said, where the log wants it.
@@ -335,6 +338,10 @@ impl Generation {
             }
             Event::Prompt(tokens) => Some(Step::Prompt(choice, tokens)),
             Event::Embedding(_) => None,
+            Event::Predicted { accepted, rejected } => {
+                voice.predicted = (accepted, rejected);
+                None
+            }
             Event::Token(token) => {
                 let bytes = self.vocabulary.token_bytes(token.token.0, Controls::Hide);
                 let (parts, finish) = voice.take(token.token.0, bytes);
@@ -426,6 +433,7 @@ fn queue(
         class: parameters.class.unwrap_or_default(),
         salt: parameters.salt,
         guard_repetition: parameters.guard_repetition,
+        prediction: parameters.prediction.into_iter().map(TokenId).collect(),
     };
     let sender = sender.clone();
     let sink = move |choice: usize, event| sender.send(Heard::Event(first + choice, event)).is_ok();
@@ -446,6 +454,7 @@ impl Voice {
             cached: 0,
             tokens: 0,
             thoughts: 0,
+            predicted: (0, 0),
             started: Instant::now(),
             first_token: None,
             record: None,
@@ -566,6 +575,7 @@ impl Voice {
             cached_tokens: self.cached,
             answer_tokens: self.tokens,
             thought_tokens: self.thoughts,
+            predicted_tokens: self.predicted,
             repairs: self.reader.repairs().clone(),
             reading_time: first_token - self.started,
             writing_time: first_token.elapsed(),

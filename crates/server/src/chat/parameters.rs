@@ -40,6 +40,8 @@ pub struct Parameters {
     pub class: Option<Class>,
     /// Whose prefixes it may read.
     pub salt: Salt,
+    /// Tokens that the answer should have, roughly, if the client says it.
+    pub prediction: Vec<u32>,
 }
 
 impl Parameters {
@@ -57,6 +59,7 @@ impl Parameters {
             guard_repetition: false,
             class: class(fields)?,
             salt,
+            prediction: Vec::new(),
         })
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
+use qwire_text::Special;
 use serde_json::json;
 
 use super::answer::ChatSpeaker;
 use super::delivery::Delivery;
 use crate::app::{App, Model, Settings};
+use crate::chat::conversation::flat;
 use crate::chat::parameters::STOPS;
 use crate::chat::speaker::{self, Caller};
 use crate::chat::{Asked, Conversation, Form, Logprobs, Parameters, ToolChoice, Turn};
@@ -60,6 +62,7 @@ impl ChatRequest {
         let most = fields.count("max_completion_tokens", 1..=u64::MAX)?.or(most);
         parameters.max_tokens = most.map(|most| most as usize);
         parameters.guard_repetition = fields.flag("repetition_guard")?.unwrap_or(true);
+        parameters.prediction = prediction(fields, model)?;
         let turn = Turn {
             name: None,
             parameters,
@@ -71,10 +74,20 @@ impl ChatRequest {
         };
         let request = Self { turn, delivery: Delivery::read(fields, settings)? };
         fields.only("modalities", &[json!(["text"])])?;
-        for name in ["audio", "functions", "function_call", "prediction", "web_search_options"] {
+        for name in ["audio", "functions", "function_call", "web_search_options"] {
             fields.only(name, &[])?;
         }
         fields.without_effect(WITHOUT_EFFECT);
         Ok(request)
     }
+}
+
+/// What the answer should be: it comes sooner where it is, and is the same.
+fn prediction(fields: &mut Fields, model: &Model) -> Result<Vec<u32>, Fault> {
+    let Some(mut found) = fields.object("prediction")? else { return Ok(Vec::new()) };
+    found.word("type", &["content"])?;
+    let path = found.path("content");
+    let text = flat(found.required("content")?, &path)?;
+    fields.close(&found);
+    Ok(model.vocabulary.encode(&text, Special::AsText))
 }

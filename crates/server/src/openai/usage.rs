@@ -28,7 +28,12 @@ struct PromptDetails {
 
 #[derive(Clone, Copy, Default, Serialize, Debug)]
 struct CompletionDetails {
-    reasoning_tokens: usize,
+    #[serde(rename = "reasoning_tokens")]
+    reasoning: usize,
+    #[serde(rename = "accepted_prediction_tokens")]
+    accepted: usize,
+    #[serde(rename = "rejected_prediction_tokens")]
+    rejected: usize,
 }
 
 impl Usage {
@@ -39,7 +44,10 @@ impl Usage {
             self.prompt_tokens_details.cached_tokens += over.cached_tokens;
         }
         self.completion_tokens += over.answer_tokens;
-        self.completion_tokens_details.reasoning_tokens += over.thought_tokens;
+        let details = &mut self.completion_tokens_details;
+        details.reasoning += over.thought_tokens;
+        details.accepted += over.predicted_tokens.0;
+        details.rejected += over.predicted_tokens.1;
         self.total_tokens = self.prompt_tokens + self.completion_tokens;
     }
 }

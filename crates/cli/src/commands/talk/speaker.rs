@@ -202,7 +202,7 @@ impl Speaker {
                         if finish == Finish::Stop { Reason::Stop } else { Reason::Length }
                     }
                     Event::Failed(fault) => return Err(Failure::new(fault)),
-                    Event::Prompt(_) | Event::Embedding(_) => continue,
+                    Event::Prompt(_) | Event::Embedding(_) | Event::Predicted { .. } => continue,
                 };
                 (ear.text)(&answer.finish())?;
                 return Ok(Outcome { reason, cached_tokens, clock });

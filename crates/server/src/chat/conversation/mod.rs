@@ -227,7 +227,7 @@ pub fn walkable(arguments: Value) -> Value {
 }
 
 /// Content in parts as one text.
-fn flat(content: Value, path: &str) -> Result<String, Fault> {
+pub fn flat(content: Value, path: &str) -> Result<String, Fault> {
     let Value::Array(parts) = content else { return text(content, path) };
     let part = |(at, part): (usize, Value)| {
         let mut part = Fields::of(part, &format!("{path}[{at}]"))?;
