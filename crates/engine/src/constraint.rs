@@ -24,6 +24,10 @@ pub trait Constraint: Send {
     fn allowed(&mut self, mask: &mut Mask) -> Result<Allowed, String>;
     /// Goes on after a token of the answer. Tokens that end it are not told.
     fn advance(&mut self, token: TokenId) -> Result<(), String>;
+    /// Tokens that are likely to come next because little else is allowed: they are guessed.
+    fn forced(&self) -> Vec<TokenId> {
+        Vec::new()
+    }
 }
 
 impl Mask {

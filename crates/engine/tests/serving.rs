@@ -530,6 +530,44 @@ fn what_was_predicted_comes_sooner_and_is_the_same() {
 }
 
 #[test]
+fn what_is_forced_comes_sooner_and_a_false_promise_costs_no_token() {
+    /// Says what comes next, in some places falsely.
+    struct Spelt(usize, fn(usize) -> u32);
+    impl Constraint for Spelt {
+        fn allowed(&mut self, mask: &mut Mask) -> Result<Allowed, String> {
+            mask.allow(TokenId(letter(self.0)));
+            Ok(Allowed::Mask)
+        }
+        fn advance(&mut self, _: TokenId) -> Result<(), String> {
+            self.0 += 1;
+            Ok(())
+        }
+        fn forced(&self) -> Vec<TokenId> {
+            (self.0..self.0 + 4).map(|at| TokenId(self.1(at))).collect()
+        }
+    }
+    /// Nothing comes again.
+    fn letter(at: usize) -> u32 {
+        (at * at * 5 + at / 3) as u32 % 48
+    }
+    let steps = |promise: Option<fn(usize) -> u32>| {
+        let mut asked = request(prompt(3, 40), 120);
+        let guesses = if promise.is_some() { MOST_GUESSES } else { 0 };
+        let spelt = Spelt(0, promise.unwrap_or(letter));
+        asked.choices[0].constraint = Some(Box::new(spelt));
+        let mut scene = Scene::new(64, Settings { guesses, ..Settings::default() });
+        scene.ask(0, asked);
+        scene.finish();
+        let spelt: Vec<u32> = (0..120).map(letter).collect();
+        assert_eq!(scene.tokens(0, 0), spelt);
+        scene.engine.scheduler().stats().counters.steps
+    };
+    let plain = steps(None);
+    let (true_, false_) = (steps(Some(letter)), steps(Some(|at| letter(at) ^ 1)));
+    assert!(3 * true_ < plain && false_ <= plain, "{true_} and {false_} of {plain} steps");
+}
+
+#[test]
 fn guesses_take_nobody_elses_time() {
     let mut scene = Scene::new(64, Settings::default());
     scene.ask(0, circling(300, None));

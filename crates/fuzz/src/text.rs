@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 const STEPS: usize = 16;
 
 /// The vocabulary of the model in the box.
-static VOCABULARY: LazyLock<Vocabulary> = LazyLock::new(|| {
+static VOCABULARY: LazyLock<Arc<Vocabulary>> = LazyLock::new(|| {
     let bytes: &'static [u8] = include_bytes!("../../../assets/qwire-box.gguf");
     let file = File::from_bytes(bytes).expect("the box model");
-    Vocabulary::from_gguf(file.metadata()).expect("its vocabulary")
+    Arc::new(Vocabulary::from_gguf(file.metadata()).expect("its vocabulary"))
 });
 
 static GRAMMARS: LazyLock<Grammars> =

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 const OTHER_ORDERS: [&str; 2] =
     ["JsonSchemaStore---libman.json", "Kubernetes---kb_1150_Normalized.json"];
 
-static QWEN: LazyLock<Option<(Vocabulary, Grammars)>> = LazyLock::new(|| {
+static QWEN: LazyLock<Option<(Arc<Vocabulary>, Grammars)>> = LazyLock::new(|| {
     let path = data("qwen2-vocab/ggml-vocab-qwen2.gguf")?;
     let file = File::open(&path).expect("a GGUF file");
-    let vocabulary = Vocabulary::from_gguf(file.metadata()).expect("a vocabulary");
+    let vocabulary = Arc::new(Vocabulary::from_gguf(file.metadata()).expect("a vocabulary"));
     let start = Instant::now();
     let grammars = Grammars::new(&vocabulary).expect("an end token");
     eprintln!("prepared {} tokens in {:?}", vocabulary.len(), start.elapsed());
@@ -48,19 +48,41 @@ fn allows(words: &[u32], token: u32) -> bool {
     words[token as usize / 32] >> (token % 32) & 1 == 1
 }
 
-/// Whether the text is accepted to its end; the time of each mask goes to `took`.
+/// What came of asking grammars.
+#[derive(Default)]
+struct Asked {
+    masks: Vec<Duration>,
+    forced: Vec<Duration>,
+    /// Tokens that were forced and came, and those that were forced.
+    right: usize,
+    guessed: usize,
+}
+
+/// Whether the text is accepted to its end, in which nothing else stood where something was forced.
 fn accepts(
     vocabulary: &Vocabulary,
     mut grammar: Grammar,
     text: &str,
-    took: &mut Vec<Duration>,
+    asked: &mut Asked,
 ) -> Result<(), String> {
     let mut words = vec![0; vocabulary.len().div_ceil(32)];
     let ids = vocabulary.encode(text, Special::AsText);
+    let bytes = |ids: &[u32]| -> Vec<u8> {
+        ids.iter().flat_map(|id| vocabulary.token_bytes(*id, Controls::Show)).copied().collect()
+    };
+    let mut other = Ok(());
     for (at, id) in ids.iter().enumerate() {
         let start = Instant::now();
+        let forced = grammar.forced();
+        asked.forced.push(start.elapsed());
+        asked.guessed += forced.len();
+        asked.right += forced.iter().zip(&ids[at..]).take_while(|(a, b)| a == b).count();
+        if !bytes(&ids[at..]).starts_with(&bytes(&forced)) {
+            other = Err(format!("{:?} was forced", vocabulary.decode(&forced, Controls::Show)));
+        }
+        let start = Instant::now();
         grammar.mask(&mut words, usize::MAX)?;
-        took.push(start.elapsed());
+        asked.masks.push(start.elapsed());
         if !allows(&words, *id) {
             let before = vocabulary.decode(&ids[at.saturating_sub(9)..at], Controls::Show);
             return Err(format!(
@@ -70,7 +92,7 @@ fn accepts(
         }
         grammar.accept(*id)?;
     }
-    if grammar.may_end() { Ok(()) } else { Err("unfinished".into()) }
+    if grammar.may_end() { other } else { Err("unfinished".into()) }
 }
 
 fn percentile(took: &mut [Duration], share: f64) -> Duration {
@@ -127,7 +149,7 @@ fn lot(seed: &mut u64) -> u64 {
 #[test]
 fn instances_are_told_apart() {
     let (Some((vocabulary, grammars)), Some(schemas)) = (&*QWEN, schemas()) else { return };
-    let (mut refused, mut masks, mut compiling) = (0, Vec::new(), Vec::new());
+    let (mut refused, mut asked, mut compiling) = (0, Asked::default(), Vec::new());
     for row in &schemas {
         let name = row["name"].as_str().unwrap();
         let start = Instant::now();
@@ -145,7 +167,7 @@ fn instances_are_told_apart() {
         for test in row["tests"].as_array().unwrap() {
             let valid = test["valid"] == json!(true);
             for text in written(&test["data"]) {
-                let found = accepts(vocabulary, grammar.clone(), &text, &mut masks);
+                let found = accepts(vocabulary, grammar.clone(), &text, &mut asked);
                 if valid && found.is_err() && OTHER_ORDERS.contains(&name) {
                     continue;
                 }
@@ -154,7 +176,12 @@ fn instances_are_told_apart() {
         }
     }
     assert!(refused * 10 <= schemas.len(), "{refused} of {} refused", schemas.len());
-    for (what, took) in [("compiling", &mut compiling), ("a mask", &mut masks)] {
+    let Asked { mut masks, mut forced, right, guessed } = asked;
+    eprintln!("{right} of {guessed} forced tokens came as they were");
+    assert!(right > masks.len() / 10 && right > guessed * 95 / 100, "{right} of {guessed}");
+    for (what, took) in
+        [("compiling", &mut compiling), ("a mask", &mut masks), ("what is forced", &mut forced)]
+    {
         let (half, most) = (percentile(took, 0.5), percentile(took, 0.99));
         eprintln!("{what}: p50 {half:?}, p99 {most:?} of {}", took.len());
     }
@@ -303,8 +330,9 @@ fn hostile_grammars_are_refused_in_time() {
 fn grammars_begin_where_they_are_told() {
     fn travels<T: Send + Sync>(_: &T) {}
     let Some((vocabulary, grammars)) = &*QWEN else { return };
-    let follow =
-        |grammar: &Grammar, text: &str| accepts(vocabulary, grammar.clone(), text, &mut Vec::new());
+    let follow = |grammar: &Grammar, text: &str| {
+        accepts(vocabulary, grammar.clone(), text, &mut Asked::default())
+    };
     travels(grammars);
     let thinking = grammars.json_object().unwrap().after("</think>");
     assert_eq!(follow(&thinking, "so { </thin k> </think>\n\n{\"a\": [1, 2]}"), Ok(()));
@@ -407,7 +435,7 @@ line: "+" /(.*)/ LF -> line
 %import common.LF"#;
     let bytes: &'static [u8] = include_bytes!("../../../assets/qwire-box.gguf");
     let file = File::from_bytes(bytes).expect("the box model");
-    let vocabulary = Vocabulary::from_gguf(file.metadata()).expect("its vocabulary");
+    let vocabulary = Arc::new(Vocabulary::from_gguf(file.metadata()).expect("its vocabulary"));
     let grammars = Grammars::new(&vocabulary).expect("an end token");
     let holds = |dialect: &str, syntax: &str, definition: &str, text: &str| {
         let input = json!({ "type": "string",
@@ -419,7 +447,7 @@ line: "+" /(.*)/ LF -> line
         let held = |choice| {
             let grammar = dialect.grammar(&tools, choice, false).expect("a tool");
             let grammar = grammars.calls(&grammar).unwrap_or_else(|why| panic!("{why}"));
-            accepts(&vocabulary, grammar, text, &mut Vec::new()).is_ok()
+            accepts(&vocabulary, grammar, text, &mut Asked::default()).is_ok()
         };
         let (begun, required) = (held(Choice::Begun), held(Choice::Required));
         assert_eq!(begun, required, "{text}");

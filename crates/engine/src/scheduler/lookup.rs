@@ -5,7 +5,8 @@
 //!                           └─ found ┘               g h i  guessed
 //! step      f, g, h, i: four rows                    right: as many tokens as were drawn alike
 //! ```
-//! Where a request says what its answer should be, that is looked into first.
+//! Where a request says what its answer should be, that is looked into first; and where a
+//! constraint leaves nearly nothing else to be said, that is guessed.
 //!
 //! A guess costs a row of the step and changes nothing else: a token is drawn from each row's
 //! logits as ever, and rows behind a guess that was wrong are forgotten. Steps of several rows read
@@ -65,11 +66,19 @@ pub struct Lookup {
     /// The end of the prompt, and what the answer should be.
     predicted: Vec<u32>,
     expected: Runs,
-    /// Whether the latest guesses are from there.
-    expects: bool,
     accepted: usize,
     rejected: usize,
-    trust: f64,
+    /// Where the latest guesses are from.
+    source: Source,
+    trust: [f64; 3], // by source
+}
+
+/// What a guess follows from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    Said,
+    Predicted,
+    Forced,
 }
 
 impl Lookup {
@@ -82,22 +91,25 @@ impl Lookup {
         };
         let mut expected = Runs::default();
         expected.read(&predicted);
-        let (expects, accepted, rejected) = Default::default();
-        let said = Runs::default();
-        Self { said, predicted, expected, expects, accepted, rejected, trust: TRUST }
+        let (said, source, trust) = (Runs::default(), Source::Said, [TRUST; 3]);
+        Self { said, predicted, expected, accepted: 0, rejected: 0, source, trust }
     }
 
     /// What should follow the latest tokens of the history, or followed them when they came last
-    /// before, at most `most`.
-    pub fn find<'a>(&'a mut self, history: &'a [u32], most: usize) -> &'a [u32] {
+    /// before, where it begins as it must; otherwise what is forced. At most `most`.
+    pub fn find<'a>(&'a mut self, history: &'a [u32], forced: &'a [u32], most: usize) -> &'a [u32] {
         self.said.read(history);
-        let Some(from) = history.len().checked_sub(LATEST) else { return &[] };
-        let latest = &history[from..];
-        let mut found = self.expected.behind(latest, &self.predicted);
-        self.expects = !found.is_empty();
-        if found.is_empty() {
-            found = self.said.behind(latest, history);
-        }
+        let latest = &history[history.len().saturating_sub(LATEST)..];
+        let begins = |found: &[u32]| {
+            let must = forced.first();
+            found.first().is_some_and(|first| must.is_none_or(|must| must == first))
+        };
+        let predicted = self.expected.behind(latest, &self.predicted);
+        let said = self.said.behind(latest, history);
+        let mut sources = [(Source::Predicted, predicted), (Source::Said, said)].into_iter();
+        let found = sources.find(|(_, found)| begins(found));
+        let (source, found) = found.unwrap_or((Source::Forced, forced));
+        self.source = source;
         &found[..most.min(found.len())]
     }
 
@@ -105,11 +117,12 @@ impl Lookup {
     /// answer ended. If they were predicted: how many of those were of use and how many were not,
     /// so far.
     pub fn learn(&mut self, right: usize, lost: usize, ended: bool) -> Option<(usize, usize)> {
-        (0..right).for_each(|_| self.trust += COUNTS.0 * (1.0 - self.trust));
+        let trust = &mut self.trust[self.source as usize];
+        (0..right).for_each(|_| *trust += COUNTS.0 * (1.0 - *trust));
         if lost > 0 && !ended {
-            self.trust -= COUNTS.0 * self.trust;
+            *trust -= COUNTS.0 * *trust;
         }
-        if !self.expects {
+        if self.source != Source::Predicted {
             return None;
         }
         self.accepted += right;
@@ -137,7 +150,7 @@ impl Odds {
     /// come in the time. None before the cost of a single row is known.
     pub fn worth(&mut self, found: usize, lookup: &mut Lookup) -> usize {
         let Some(one) = self.costs[0].filter(|_| found > 0) else { return 0 };
-        let trust = lookup.trust;
+        let trust = lookup.trust[lookup.source as usize];
         let (mut best, mut speed, mut cost) = (0, 1.0 / one.max(f64::MIN_POSITIVE), one);
         for at in 1..SIZES {
             let (half, below) = (1 << (at - 1), cost);
@@ -157,7 +170,7 @@ impl Odds {
         let others = self.costs.iter_mut().enumerate().skip(1).filter(|(at, _)| *at != taken);
         others.for_each(|(_, cost)| *cost = cost.map(|cost| STALE * cost));
         if best == 0 {
-            lookup.trust += COUNTS.1 * (TRUST - trust);
+            lookup.trust[lookup.source as usize] += COUNTS.1 * (TRUST - trust);
         }
         best
     }
@@ -182,16 +195,16 @@ mod tests {
     fn what_followed_last_is_found_as_the_history_grows() {
         let mut lookup = Lookup::new(&[], &[]);
         let mut history: Vec<u32> = (0..20).chain(90..95).chain(2..8).collect();
-        assert_eq!(lookup.find(&history[..20], 4), []);
-        assert_eq!(lookup.find(&history[..30], 4), [], "five are not enough");
-        assert_eq!(lookup.find(&history, 4), [8, 9, 10, 11]);
+        assert_eq!(lookup.find(&history[..20], &[], 4), []);
+        assert_eq!(lookup.find(&history[..30], &[], 4), [], "five are not enough");
+        assert_eq!(lookup.find(&history, &[], 4), [8, 9, 10, 11]);
         history.extend([8, 77]);
-        assert_eq!(lookup.find(&history, 4), []);
+        assert_eq!(lookup.find(&history, &[], 4), []);
         history.extend(2..9);
-        assert_eq!(lookup.find(&history, 2), [77, 2], "the later of two places");
+        assert_eq!(lookup.find(&history, &[], 2), [77, 2], "the later of two places");
         let constant = [1; 9];
-        assert_eq!(Lookup::new(&[], &[]).find(&constant, 4), [1], "all there is");
-        assert_eq!(Lookup::new(&[], &[]).find(&constant[..3], 4), []);
+        assert_eq!(Lookup::new(&[], &[]).find(&constant, &[], 4), [1], "all there is");
+        assert_eq!(Lookup::new(&[], &[]).find(&constant[..3], &[], 4), []);
     }
 
     #[test]
@@ -199,19 +212,41 @@ mod tests {
         let prompt: Vec<u32> = (0..50).chain(10..18).collect();
         let prediction = [70, 71, 72, 73, 74, 75, 76, 77, 78].map(TokenId);
         let mut lookup = Lookup::new(&prompt, &prediction);
-        assert_eq!(lookup.find(&prompt, 3), [70, 71, 72], "not 18, which followed in the prompt");
+        assert_eq!(
+            lookup.find(&prompt, &[], 3),
+            [70, 71, 72],
+            "not 18, which followed in the prompt"
+        );
         assert_eq!(lookup.learn(1, 2, false), Some((1, 2)));
         let mut history = prompt;
         history.extend([70, 99]);
-        assert_eq!(lookup.find(&history, 3), []);
+        assert_eq!(lookup.find(&history, &[], 3), []);
         history.extend(71..77);
-        assert_eq!(lookup.find(&history, 3), [77, 78], "it goes on behind what is else");
+        assert_eq!(lookup.find(&history, &[], 3), [77, 78], "it goes on behind what is else");
         history.extend(20..26);
-        assert_eq!(lookup.find(&history, 1), [26]);
+        assert_eq!(lookup.find(&history, &[], 1), [26]);
         assert_eq!(lookup.learn(1, 0, false), None, "that was not predicted");
         let mut short = Lookup::new(&[1, 2], &prediction);
-        assert_eq!(short.find(&[1, 2], 3), [], "six are not there");
-        assert_eq!(short.find(&[1, 2, 70, 71, 72, 73], 3), [74, 75, 76]);
+        assert_eq!(short.find(&[1, 2], &[], 3), [], "six are not there");
+        assert_eq!(short.find(&[1, 2, 70, 71, 72, 73], &[], 3), [74, 75, 76]);
+    }
+
+    #[test]
+    fn what_is_forced_is_guessed_unless_more_is_known_that_begins_so() {
+        let history: Vec<u32> = (0..20).chain(2..8).collect();
+        let mut lookup = Lookup::new(&history, &[]);
+        assert_eq!(lookup.find(&history, &[8], 3), [8, 9, 10]);
+        assert_eq!(lookup.find(&history, &[50, 51], 3), [50, 51]);
+        assert_eq!(lookup.find(&history[..3], &[50, 51], 1), [50], "from the beginning on");
+        // That one source is wrong says nothing of another.
+        (0..20).for_each(|_| {
+            lookup.learn(0, 2, false);
+        });
+        let mut odds = Odds::default();
+        odds.learn(1, 0.010);
+        assert_eq!(odds.worth(2, &mut lookup), 0);
+        lookup.find(&history, &[], 3);
+        assert!(odds.worth(2, &mut lookup) > 0);
     }
 
     #[test]

@@ -100,7 +100,9 @@ impl Scheduler {
         let left = sequence.ask.max_tokens.saturating_sub(answered);
         let left = left.min(self.settings.context.saturating_sub(sequence.history.len()));
         let most = self.settings.guesses.min(left.min(limits).saturating_sub(1));
-        self.guessed.extend(sequence.lookup.find(&sequence.history, most));
+        let forced = sequence.constraint.as_ref().map(|constraint| constraint.forced());
+        let forced: Vec<u32> = forced.into_iter().flatten().map(|token| token.0).collect();
+        self.guessed.extend(sequence.lookup.find(&sequence.history, &forced, most));
         let worth = self.odds.worth(self.guessed.len(), &mut sequence.lookup);
         let fits = self.pages.wanted(&sequence.table, 1 + worth) <= self.pages.free();
         self.guessed.truncate(if fits { worth } else { 0 });

@@ -89,6 +89,7 @@ pub fn model(runner: impl Runner + 'static) -> Model {
 }
 
 fn model_of(runner: impl Runner + 'static, vocabulary: Vocabulary, source: &str) -> Model {
+    let vocabulary = Arc::new(vocabulary);
     let template = ChatTemplate::new(source).expect("a template");
     let service = Service::start(Engine::new(Box::new(runner), qwire_engine::Settings::default()));
     let facts = Facts {
@@ -108,7 +109,7 @@ fn model_of(runner: impl Runner + 'static, vocabulary: Vocabulary, source: &str)
         grammars: Grammars::new(&vocabulary).expect("a trie"),
         name: NAME.into(),
         aliases: vec!["claude-toy".into()],
-        vocabulary: Arc::new(vocabulary),
+        vocabulary,
         template: Some(template),
         template_source: Some(source.into()),
         dialect: Default::default(),

@@ -21,7 +21,7 @@ use super::paths::Paths;
 use super::walk::{Walk, guarded};
 use super::{Refused, gbnf, schema};
 use crate::error::{Error, excerpt};
-use crate::tokenizer::{Controls, Vocabulary};
+use crate::tokenizer::{Controls, Special, Vocabulary};
 
 /// For a compilation, far above what one within [`limits`] takes on a machine that is overloaded.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +40,7 @@ pub struct Grammars(Arc<Ground>);
 
 /// What all grammars of a vocabulary share.
 pub(super) struct Ground {
+    vocabulary: Arc<Vocabulary>,
     pub(super) env: TokEnv,
     pub(super) slicer: SlicedBiasComputer,
     pub(super) ends: Vec<u32>,
@@ -50,7 +51,7 @@ pub(super) struct Ground {
 impl Grammars {
     /// Prepares a vocabulary, once per model: tokens that are text by their bytes, and the ends.
     /// Control, unknown and unused tokens never occur in what a grammar allows.
-    pub fn new(vocabulary: &Vocabulary) -> Result<Self, Error> {
+    pub fn new(vocabulary: &Arc<Vocabulary>) -> Result<Self, Error> {
         let fault = |why: &dyn Display| Error::Vocabulary(format!("masks: {why}"));
         let ends = vocabulary.end_ids().to_vec();
         let Some(&end) = ends.first() else {
@@ -71,8 +72,8 @@ impl Grammars {
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let slicer = SlicedBiasComputer::new(&env, &SlicedBiasComputer::json_slices())
             .map_err(|error| fault(&error))?;
-        let recent = Mutex::default();
-        Ok(Self(Arc::new(Ground { env, slicer, ends, text, recent })))
+        let (vocabulary, recent) = (vocabulary.clone(), Mutex::default());
+        Ok(Self(Arc::new(Ground { vocabulary, env, slicer, ends, text, recent })))
     }
 
     /// Any JSON object.
@@ -169,6 +170,14 @@ impl Grammars {
 }
 
 impl Ground {
+    /// How a model writes these bytes, but for the last token, which may hold what follows them.
+    pub(super) fn tokens(&self, bytes: &[u8]) -> Vec<u32> {
+        let whole = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        let mut tokens = self.vocabulary.encode(whole, Special::AsText);
+        tokens.pop();
+        tokens
+    }
+
     fn recall(&self, text: &str) -> Option<Paths> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let at = recent.iter().position(|(known, _)| known == text)?;

@@ -153,6 +153,14 @@ impl Grammar {
         }
     }
 
+    /// Tokens that should come next, for they write what must. There are other tokens that do.
+    pub fn forced(&self) -> Vec<u32> {
+        match &self.phase {
+            Phase::Bound(walk) => self.ground.tokens(&walk.forced()),
+            Phase::Lead(_) | Phase::Free(_) => Vec::new(),
+        }
+    }
+
     /// Goes on after a token. One that the mask forbids is an error, an end is not told.
     pub fn accept(&mut self, token: u32) -> Result<(), String> {
         if self.ground.ends.contains(&token) {

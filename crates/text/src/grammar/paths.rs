@@ -48,6 +48,11 @@ impl Paths {
         Ok(())
     }
 
+    /// Bytes that must come next, where one way is left.
+    pub(super) fn forced(&self) -> Vec<u8> {
+        if let [(walk, _)] = self.0.as_slice() { walk.forced() } else { Vec::new() }
+    }
+
     /// Goes on by bytes, a token's or those of one that straddled the start.
     pub(super) fn push(&mut self, bytes: &[u8], token: u32) -> Result<(), String> {
         let mut fault = None;

@@ -69,6 +69,12 @@ impl Walk {
         Ok(())
     }
 
+    /// Bytes that must come next.
+    pub(super) fn forced(&self) -> Vec<u8> {
+        let mut parser = self.parser.clone();
+        guarded(|| Ok(parser.force_bytes().to_vec())).unwrap_or_default()
+    }
+
     /// Goes on by bytes, a token's or those of one that straddled the start.
     pub(super) fn push(&mut self, bytes: &[u8], token: u32) -> Result<(), String> {
         let Some(&last) = bytes.last() else {

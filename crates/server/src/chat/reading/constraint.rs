@@ -50,6 +50,14 @@ impl Constraint for Held {
         self.bear(masked)
     }
 
+    fn forced(&self) -> Vec<TokenId> {
+        let tokens = match self.rigour {
+            Rigour::Free => Vec::new(),
+            Rigour::Strict | Rigour::Lenient => self.grammar.forced(),
+        };
+        tokens.into_iter().map(TokenId).collect()
+    }
+
     fn advance(&mut self, token: TokenId) -> Result<(), String> {
         self.left = self.left.saturating_sub(1);
         if self.rigour == Rigour::Free {

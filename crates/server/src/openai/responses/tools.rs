@@ -236,6 +236,8 @@ impl Origin {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use qwire_gguf::File;
     use qwire_text::Vocabulary;
 
@@ -244,7 +246,7 @@ mod tests {
     fn read(body: &Value) -> Result<Tools, Fault> {
         let bytes: &'static [u8] = include_bytes!("../../../../../assets/qwire-box.gguf");
         let file = File::from_bytes(bytes).unwrap();
-        let vocabulary = Vocabulary::from_gguf(file.metadata()).unwrap();
+        let vocabulary = Arc::new(Vocabulary::from_gguf(file.metadata()).unwrap());
         let grammars = Grammars::new(&vocabulary).unwrap();
         Tools::read(&mut Fields::of_body(body.to_string().as_bytes()).unwrap(), &grammars)
     }
