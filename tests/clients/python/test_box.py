@@ -135,7 +135,7 @@ def test_what_a_schema_forces_is_guessed(box):
     assert list(json.loads(answer.choices[0].message.content)) == names
     guessed, right = (now - then for now, then in zip(counted(), before))
     print(f"{right} of {guessed} guesses right in {answer.usage.completion_tokens} tokens")
-    assert right >= 8 and right >= 0.7 * guessed
+    assert right >= 8 and 2 * right >= guessed
 
 
 def turns():
@@ -195,10 +195,12 @@ def parsed(arguments):
         return None
 
 
-def test_calls_of_the_usual_tools(answers):
+@pytest.mark.parametrize("tools", ["usual", "all"])
+def test_calls(answers, tools):
+    """Three in ten of all have other names."""
     exact, good, all_ = 0, 0, 0
     for family, right, said, _ in answers:
-        if not family.startswith("call") or family.endswith("renamed"):
+        if not family.startswith("call") or tools == "usual" and family.endswith("renamed"):
             continue
         all_ += 1
         wanted = right["tool_calls"][0]["function"]
@@ -206,7 +208,7 @@ def test_calls_of_the_usual_tools(answers):
         if [call.name for call in calls] == [wanted["name"]]:
             good += 1
             exact += parsed(calls[0].arguments) == json.loads(wanted["arguments"])
-    print(f"calls: {all_}, of the right tool {good}, exact {exact}")
+    print(f"{tools} calls: {all_}, of the right tool {good}, exact {exact}")
     assert all_ >= 50
     assert good >= LEAST_GOOD_CALLS * all_
     assert exact >= LEAST_EXACT_CALLS * all_

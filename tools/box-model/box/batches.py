@@ -102,7 +102,7 @@ class Stream:
         return corpus.conversation(seed, agents=self.agents, mix=mix)
 
 
-def long_conversation(seed, mix):
+def long_conversation(seed, mix=episodes.COMMON):
     """Up to some thousand tokens: many turns, or a long preamble."""
     chooser = random.Random(seed)
     if chooser.random() < 0.6:
