@@ -12,8 +12,8 @@ fn chat(more: &[&str], lines: &str) -> Outcome {
 
 #[test]
 fn a_line_is_a_message_and_gets_its_answer() {
-    let found = chat(&["--quiet"], "Hello!\n\nRepeat: seven red lamps\nthanks");
-    let expected = "Hello! Ask me about qwire, or give me a small task.\nseven red lamps\n\
+    let found = chat(&["--quiet"], "Hello!\n\nRepeat: two small boats\nthanks");
+    let expected = "Hello! Ask me about qwire, or give me a small task.\ntwo small boats\n\
                     You are welcome.\n";
     assert_eq!((found.code, found.text().as_str(), found.stderr.as_str()), (Some(0), expected, ""));
 }

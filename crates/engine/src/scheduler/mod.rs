@@ -160,6 +160,9 @@ impl Scheduler {
             arrived: now,
         });
         let due = now + self.settings.patience[request.class as usize];
+        // Several choices are never alone, and no answer is longer than the context.
+        let mut prediction = request.prediction;
+        prediction.truncate(if request.choices.len() == 1 { self.settings.context } else { 0 });
         for (at, choice) in request.choices.into_iter().enumerate() {
             let key = Key { due, serial: self.serial };
             self.serial += 1;
@@ -177,7 +180,7 @@ impl Scheduler {
                 reported: 0,
                 pooled: Vec::new(),
                 repetition: Repetition::default(),
-                lookup: Lookup::new(&history, &request.prediction),
+                lookup: Lookup::new(&history, &prediction),
                 cached: None,
                 latest_token: None,
                 leader: None,

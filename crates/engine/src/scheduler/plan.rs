@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use qwire_model::{Batch, PageId, Span, TokenId};
 
+use super::commit::guarded;
 use super::pace::Work;
 use super::sequence::{Key, Sequence};
 use super::{Parked, Scheduler, Turn};
@@ -100,7 +101,11 @@ impl Scheduler {
         let left = sequence.ask.max_tokens.saturating_sub(answered);
         let left = left.min(self.settings.context.saturating_sub(sequence.history.len()));
         let most = self.settings.guesses.min(left.min(limits).saturating_sub(1));
-        let forced = sequence.constraint.as_ref().map(|constraint| constraint.forced());
+        if most == 0 {
+            return;
+        }
+        let constraint = sequence.constraint.as_ref();
+        let forced = constraint.and_then(|constraint| guarded(|| constraint.forced()).ok());
         let forced: Vec<u32> = forced.into_iter().flatten().map(|token| token.0).collect();
         self.guessed.extend(sequence.lookup.find(&sequence.history, &forced, most));
         let worth = self.odds.worth(self.guessed.len(), &mut sequence.lookup);
