@@ -331,10 +331,11 @@ impl Drop for Cuda {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
 
     use qwire_backend_gpu::kernel::{EXPERTS, OPS, SPLIT, WIDE};
+
+    use super::*;
 
     #[test]
     fn a_probe_says_what_it_found() {

@@ -501,8 +501,7 @@ fn what_is_guessed_comes_sooner_and_is_the_same() {
 
 #[test]
 fn what_was_predicted_comes_sooner_and_is_the_same() {
-    let plain = request(prompt(4, 70), 200);
-    let said = alone(plain);
+    let said = alone(request(prompt(4, 70), 200));
     let predicted = |prediction: Vec<u32>| {
         let mut scene = Scene::new(64, Settings::default());
         let prediction = prediction.into_iter().map(TokenId).collect();
@@ -531,7 +530,7 @@ fn what_was_predicted_comes_sooner_and_is_the_same() {
 
 #[test]
 fn what_is_forced_comes_sooner_and_a_false_promise_costs_no_token() {
-    /// Says what comes next, in some places falsely.
+    /// Says what comes next, perhaps falsely.
     struct Spelt(usize, fn(usize) -> u32);
     impl Constraint for Spelt {
         fn allowed(&mut self, mask: &mut Mask) -> Result<Allowed, String> {
@@ -563,8 +562,8 @@ fn what_is_forced_comes_sooner_and_a_false_promise_costs_no_token() {
         scene.engine.scheduler().stats().counters.steps
     };
     let plain = steps(None);
-    let (true_, false_) = (steps(Some(letter)), steps(Some(|at| letter(at) ^ 1)));
-    assert!(3 * true_ < plain && false_ <= plain, "{true_} and {false_} of {plain} steps");
+    let (kept, broken) = (steps(Some(letter)), steps(Some(|at| letter(at) ^ 1)));
+    assert!(3 * kept < plain && broken <= plain, "{kept} and {broken} of {plain} steps");
 }
 
 #[test]

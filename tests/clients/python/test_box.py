@@ -136,7 +136,7 @@ def test_what_a_schema_forces_is_guessed(box):
     assert list(json.loads(answer.choices[0].message.content)) == names
     guessed, right = (now - then for now, then in zip(counted(), before))
     print(f"{right} of {guessed} guesses right in {answer.usage.completion_tokens} tokens")
-    assert right >= 8 and 2 * right >= guessed, answer.choices[0].message.content
+    assert right >= 8 and right >= 0.9 * guessed, answer.choices[0].message.content
 
 
 def turns():
