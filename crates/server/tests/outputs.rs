@@ -102,17 +102,16 @@ fn sound(answer: &Answer, streams: bool) -> usize {
     ends
 }
 
-#[test]
-fn a_hundred_thousand_outputs_are_read() {
+/// How many answers an app of its own gave, and how many ended in calls: those to every other seed.
+fn read_answers(parity: usize, outputs: usize) -> (usize, usize) {
     const CHOICES: usize = 64;
-    const OUTPUTS: usize = 100_000;
     let app = app();
     let (mut read, mut calls) = (0, 0);
-    for seed in 0.. {
-        if read >= OUTPUTS {
+    for seed in (parity..).step_by(2) {
+        if read >= outputs {
             break;
         }
-        let streams = seed % 4 == 3;
+        let streams = seed % 5 == 3;
         let parallel = seed % 3 == 0;
         let body = chat(&json!({
             "seed": seed, "n": CHOICES, "stream": streams, "parallel_tool_calls": parallel,
@@ -121,10 +120,22 @@ fn a_hundred_thousand_outputs_are_read() {
         calls += answer.text.matches("\"finish_reason\":\"tool_calls\"").count();
         read += sound(&answer, streams);
     }
-    assert!(calls > 100, "{calls} calls in {read} outputs");
     let metrics = client::get(&app, "/metrics").text;
     let failed = metrics.lines().find(|line| line.contains("ending=\"failed\"")).unwrap();
     assert!(failed.ends_with(" 0"), "{failed}");
+    (read, calls)
+}
+
+#[test]
+fn a_hundred_thousand_outputs_are_read() {
+    const OUTPUTS: usize = 100_000;
+    let halves = std::thread::scope(|scope| {
+        let halves = [0, 1].map(|parity| scope.spawn(move || read_answers(parity, OUTPUTS / 2)));
+        halves.map(|half| half.join().expect("every answer is sound"))
+    });
+    let read: usize = halves.iter().map(|half| half.0).sum();
+    let calls: usize = halves.iter().map(|half| half.1).sum();
+    assert!(read >= OUTPUTS && calls > 100, "{calls} calls in {read} outputs");
     println!("{read} outputs, {calls} that end in calls");
 }
 

@@ -67,6 +67,8 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
         command.env_remove(name);
     }
     command.env_remove("NO_COLOR").env_remove("XDG_CACHE_HOME").env_remove("HOME");
+    // Mesa's driver complains on stderr where it is missing.
+    command.env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 
