@@ -40,14 +40,14 @@ const PLACE_BITS: u32 = 40;
 #[derive(Clone, Debug)]
 pub struct Adapter {
     known: wgpu::Adapter,
-    info: wgpu::AdapterInfo,
+    info: Arc<wgpu::AdapterInfo>,
     /// Its place in the list.
     pub ordinal: usize,
 }
 
 impl fmt::Display for Adapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wgpu::AdapterInfo { name, backend, device_type, .. } = &self.info;
+        let wgpu::AdapterInfo { name, backend, device_type, .. } = &*self.info;
         let kind = match device_type {
             wgpu::DeviceType::DiscreteGpu => "a card of its own",
             wgpu::DeviceType::IntegratedGpu => "part of the processor",
@@ -98,7 +98,7 @@ pub fn probe() -> Result<Vec<Adapter>, String> {
     let instance = wgpu::Instance::new(descriptor);
     let found = now(instance.enumerate_adapters(backends));
     let mut found: Vec<_> =
-        found.into_iter().map(|adapter| (adapter.get_info(), adapter)).collect();
+        found.into_iter().map(|adapter| (Arc::new(adapter.get_info()), adapter)).collect();
     if found.is_empty() {
         return Err("no driver for Vulkan, Metal or DirectX 12 knows a device".into());
     }
