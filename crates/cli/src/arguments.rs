@@ -24,6 +24,19 @@ pub const CHUNK: usize = 512;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct DeviceArgs {
+    #[command(flatten)]
+    card: CardArgs,
+    /// Worker threads [default: the CPUs this process may use, or QWIRE_THREADS]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    pub steps: StepArgs,
+}
+
+/// What computes, and how a model is divided between a card and the CPU.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Machine")]
+pub struct CardArgs {
     /// What computes: cpu, cuda:0 for the first NVIDIA card, auto for such a card where there is
     /// one, or wgpu for Vulkan, Metal or DirectX 12, in binaries that were built with it. Cards
     /// are new: qwire was never measured on one
@@ -33,11 +46,6 @@ pub struct DeviceArgs {
     /// others. auto takes as many as fit in what the card has free [default: auto]
     #[arg(long, value_name = "N")]
     gpu_expert_layers: Option<Asked>,
-    /// Worker threads [default: the CPUs this process may use, or QWIRE_THREADS]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    #[command(flatten)]
-    pub steps: StepArgs,
 }
 
 /// How a step is computed, on any number of threads.
@@ -98,7 +106,7 @@ impl KvArg {
 impl DeviceArgs {
     /// The device as it shall be used. One that was asked for and is not there is a failure.
     pub fn device(&self, environment: &Environment) -> Result<Device, Failure> {
-        match self.device.find()? {
+        match self.card.find()? {
             Found::Beside(device) => Ok(device),
             Found::Cpu(note) => self.cpu(environment, note),
         }
@@ -106,13 +114,7 @@ impl DeviceArgs {
 
     /// The CPU as it shall be used, whatever device was asked for.
     pub fn cpu(&self, environment: &Environment, note: Option<String>) -> Result<Device, Failure> {
-        let asked = self.gpu_expert_layers;
-        if asked.is_some() && (self.device != Choice::Auto || asked != Some(Asked::Auto)) {
-            let why = note.unwrap_or("--device cpu has none".into());
-            let fault = format!("--gpu-expert-layers puts experts on a card: {why}");
-            let hint = "name a card, such as --device cuda:0, or leave --gpu-expert-layers out";
-            return Err(Failure::usage(fault).hint(hint));
-        }
+        self.card.allow_cpu(note.as_deref())?;
         let (threads, isa) = self.host(environment)?;
         Ok(Device::Cpu { threads, isa, note })
     }
@@ -130,17 +132,47 @@ impl DeviceArgs {
         cache_bytes: u64,
         environment: &Environment,
     ) -> Result<Device, Failure> {
-        let host = || self.host(environment);
-        placement::place(device, host, self.gpu_expert_layers, opened, cache_bytes)
+        self.card.place(device, || self.host(environment), opened, cache_bytes)
     }
 
     /// Where nobody says it, the experts of the last so many layers are the CPU's.
     #[must_use]
     pub fn or_host_layers(self, host_layers: usize, layers: usize) -> Self {
-        let card = !matches!(self.device, Choice::Cpu | Choice::Auto);
+        let known = !matches!(self.card.device, Choice::Cpu | Choice::Auto);
         let recorded =
-            (card && host_layers > 0).then(|| Asked::Layers(layers.saturating_sub(host_layers)));
-        Self { gpu_expert_layers: self.gpu_expert_layers.or(recorded), ..self }
+            (known && host_layers > 0).then(|| Asked::Layers(layers.saturating_sub(host_layers)));
+        let gpu_expert_layers = self.card.gpu_expert_layers.or(recorded);
+        Self { card: CardArgs { gpu_expert_layers, ..self.card }, ..self }
+    }
+}
+
+impl CardArgs {
+    /// Looks for the device. One that was asked for and is not there is a failure.
+    pub fn find(&self) -> Result<Found, Failure> {
+        self.device.find()
+    }
+
+    /// Refuses the CPU alone, which is used for this reason, where experts were put on a card.
+    pub fn allow_cpu(&self, why: Option<&str>) -> Result<(), Failure> {
+        let asked = self.gpu_expert_layers;
+        if asked.is_none() || (self.device == Choice::Auto && asked == Some(Asked::Auto)) {
+            return Ok(());
+        }
+        let why = why.unwrap_or("--device cpu has none");
+        let fault = format!("--gpu-expert-layers puts experts on a card: {why}");
+        let hint = "name a card, such as --device cuda:0, or leave --gpu-expert-layers out";
+        Err(Failure::usage(fault).hint(hint))
+    }
+
+    /// A card with as much of the model as was asked for, or as fits beside a cache of this size.
+    pub fn place(
+        &self,
+        device: Device,
+        host: impl FnOnce() -> Result<(usize, Isa), Failure>,
+        opened: &Opened,
+        cache_bytes: u64,
+    ) -> Result<Device, Failure> {
+        placement::place(device, host, self.gpu_expert_layers, opened, cache_bytes)
     }
 }
 

@@ -116,6 +116,7 @@ fn what_cannot_be_measured_is_refused() {
         bench(&[flag]).fails(2, &[flag, "needs a CUDA card"]);
     }
     bench(&["--device", "cuda:99"]).fails(1, &["there is no cuda:99"]);
+    bench(&["--gpu-expert-layers", "1"]).fails(2, &["--gpu-expert-layers puts experts on a card"]);
     bench(&["-p", "512", "-d", "0,4000"]).fails(1, &["depth of 4,000", "4,512", "4,096"]);
     bench(&["--isa", "neon9"]).fails(1, &["neon9"]);
     bench(&["--plot", "/no/such/folder/x.svg"]).fails(1, &["cannot create"]);
@@ -123,6 +124,29 @@ fn what_cannot_be_measured_is_refused() {
     let outcome = qwire(&[&["bench", tiny_moe(), "--kv-type", "f32"], huge.as_slice()].concat());
     outcome.fails(1, &["the cache takes", "are left beside the weights"]);
     qwire(&["bench", "/no/such.gguf"]).fails(1, &["/no/such.gguf"]);
+}
+
+/// Where wgpu knows a device, such as Mesa's lavapipe.
+#[test]
+fn a_device_shares_the_experts_with_the_cpu() {
+    let model = golden("moes-f32.gguf");
+    let run = |more: &[&str]| {
+        let device = ["bench", &model, "--device", "wgpu", "--no-limits"];
+        qwire(&[device.as_slice(), more].concat())
+    };
+    let measured = ["--gpu-expert-layers", "1", "--threads", "2", "-r", "1", "-n", "2", "--json"];
+    let outcome = run(&measured);
+    if outcome.stderr.contains("there is no wgpu:0") {
+        println!("skipped: {}", outcome.stderr);
+        return;
+    }
+    let rows = outcome.json();
+    let told = rows[0]["device"].as_str().unwrap();
+    assert!(told.contains("experts of 1 of ") && told.contains("2 threads"), "{told}");
+    let bits = ["--gpu-expert-layers", "0", "--bits", "-p", "70", "-n", "3"];
+    assert_eq!(run(&bits).code, Some(0));
+    let alone = ["--gpu-expert-layers", "auto", "--threads", "2", "-r", "1"];
+    run(&alone).fails(2, &["--threads are the CPU's"]);
 }
 
 #[test]

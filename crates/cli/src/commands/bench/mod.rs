@@ -23,8 +23,8 @@ use qwire_model::Limits;
 
 use super::loading::{Manner, Opened};
 use super::reading::Reading;
-use crate::arguments::{StepArgs, default_threads};
-use crate::backend::{Choice, Device, Found};
+use crate::arguments::{CardArgs, StepArgs, default_threads};
+use crate::backend::{Device, Found};
 use crate::config::Environment;
 use crate::draft::Draft;
 use crate::failure::Failure;
@@ -64,14 +64,13 @@ pub struct BenchArgs {
     model: Option<PathBuf>,
     #[command(flatten)]
     trials: TrialArgs,
-    /// What computes: cpu, cuda:0, auto or wgpu
-    #[arg(long, value_name = "NAME", default_value = "cpu", help_heading = "Machine")]
-    device: Choice,
+    #[command(flatten)]
+    card: CardArgs,
     /// Replay no graphs on a CUDA card: launch every kernel anew
     #[arg(long, help_heading = "Machine")]
     no_graphs: bool,
-    /// Worker threads, several to compare; the model is loaded for each [default: the CPUs this
-    /// process may use, or QWIRE_THREADS]
+    /// Worker threads, on a CPU alone several to compare; the model is loaded for each [default: the
+    /// CPUs this process may use, or QWIRE_THREADS]
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Machine")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Vec<u16>,
@@ -143,7 +142,7 @@ pub fn bench(args: &BenchArgs, environment: &Environment) -> Result<u8, Failure>
     let mut series = Vec::new();
     for device in &devices {
         if !interrupt.raised() {
-            series.push(job.measure(device, extent)?);
+            series.push(job.measure(&job.placed(device, job.cache_bytes(extent))?, extent)?);
         }
     }
     let report = Report {
@@ -177,16 +176,12 @@ impl BenchArgs {
     /// What is measured in turn: one device, or the CPU with so many threads each.
     fn devices(&self, environment: &Environment) -> Result<Vec<Device>, Failure> {
         let isa = self.steps.isa(environment)?;
-        let devices = match self.device.find()? {
-            Found::Beside(device) if self.threads.is_empty() => vec![device],
-            Found::Beside(_) => return Err(Failure::usage("--threads are the CPU's")),
+        let devices = match self.card.find()? {
+            Found::Beside(device) => vec![device],
             Found::Cpu(note) => {
-                let threads: Vec<usize> = match self.threads.as_slice() {
-                    [] => vec![default_threads(environment)],
-                    list => list.iter().copied().map(usize::from).collect(),
-                };
+                self.card.allow_cpu(note.as_deref())?;
                 let device = |threads| Device::Cpu { threads, isa, note: note.clone() };
-                threads.into_iter().map(device).collect()
+                self.threads(environment).into_iter().map(device).collect()
             }
         };
         let flags = [(self.profile, "--profile"), (self.no_graphs, "--no-graphs")];
@@ -194,6 +189,14 @@ impl BenchArgs {
             Some((_, flag)) => Err(Failure::usage(format!("{flag} needs a CUDA card"))
                 .hint("`--device cuda:0` is the first")),
             None => Ok(devices),
+        }
+    }
+
+    /// Each number of threads that is measured.
+    fn threads(&self, environment: &Environment) -> Vec<usize> {
+        match self.threads.as_slice() {
+            [] => vec![default_threads(environment)],
+            list => list.iter().copied().map(usize::from).collect(),
         }
     }
 }
@@ -257,6 +260,22 @@ impl Job<'_> {
         page.saturating_mul(extent.pages() as u64)
     }
 
+    /// A card, with the CPU beside it where the model is divided.
+    fn placed(&self, device: &Device, cache_bytes: u64) -> Result<Device, Failure> {
+        let (args, environment) = (self.args, self.manner.environment);
+        if matches!(device, Device::Cpu { .. }) {
+            return Ok(device.clone());
+        }
+        let host = || Ok((args.threads(environment)[0], args.steps.isa(environment)?));
+        let placed = args.card.place(device.clone(), host, &self.model, cache_bytes)?;
+        let most = usize::from(matches!(placed, Device::Shared(_)));
+        if args.threads.len() > most {
+            let fault = "--threads are the CPU's, one number where it shares the work of a card";
+            return Err(Failure::usage(fault));
+        }
+        Ok(placed)
+    }
+
     /// Hashes what a device computes in several ways.
     fn hash(&self, device: &Device) -> Result<u8, Failure> {
         let first = |kind| self.trials.iter().find(|trial| trial.kind == kind).map(|trial| trial.n);
@@ -271,6 +290,8 @@ impl Job<'_> {
             return Err(Failure::new(format!("the model's context is {context} tokens")));
         }
         let limits = bits.limits(self.args.steps.kv());
+        let page_bytes = self.model.shape.page_bytes(limits.kv) as u64;
+        let device = &self.placed(device, page_bytes * limits.pages as u64)?;
         let mut ready = self.model.load(device, limits, self.manner)?;
         eprintln!("{}", ready.device);
         let hashes = bits.run(&mut *ready.runner, device.monitor(), self.manner.interrupt);
