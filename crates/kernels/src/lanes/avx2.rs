@@ -297,6 +297,14 @@ pub(crate) fn in_step(x: I) -> I {
     [low, high]
 }
 
+/// Tokens are multiplied one by one.
+pub(crate) const ABREAST: bool = false;
+
+/// Four tokens at once, which is not for this instruction set.
+pub(crate) fn multiply_abreast<const T: usize>(_: &mut [I; 4], _: &[I; 4], _: &[u8]) {
+    unreachable!("tokens are multiplied one by one")
+}
+
 /// The same block, as if nothing of it had been read. A compiler keeps in memory of its own what
 /// several groups read otherwise.
 #[inline(always)]

@@ -1,6 +1,7 @@
 //! Sixteen rows as one 512-bit vector: AVX-512 with VNNI.
 #![allow(unsafe_code)] // vector loads and stores on checked slices
 
+use std::arch::asm;
 use std::arch::x86_64::{
     __m512, __m512i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_prefetch,
     _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4,
@@ -198,6 +199,70 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
 
 /// A sum has no halves.
 pub(crate) use multiply as multiply_in_step;
+
+/// Four tokens are multiplied abreast.
+pub(crate) const ABREAST: bool = true;
+
+/// `with_four!("c0", "x0")`: products of one vector of codes with the dwords of four tokens at `x0`.
+macro_rules! with_four {
+    ($codes:literal, $at:literal) => {
+        concat!(
+            "vpdpbusd {p0}, {",
+            $codes,
+            "}, dword ptr [{x} + {",
+            $at,
+            "}]{{1to16}}\n",
+            "vpdpbusd {p1}, {",
+            $codes,
+            "}, dword ptr [{x} + {",
+            $at,
+            "} + 4]{{1to16}}\n",
+            "vpdpbusd {p2}, {",
+            $codes,
+            "}, dword ptr [{x} + {",
+            $at,
+            "} + 8]{{1to16}}\n",
+            "vpdpbusd {p3}, {",
+            $codes,
+            "}, dword ptr [{x} + {",
+            $at,
+            "} + 12]{{1to16}}\n",
+        )
+    };
+}
+
+/// Adds the products of four vectors of codes with four tokens of the T that lie side by side. Written
+/// in its order: a compiler finishes token after token, and takes addresses of two registers. A queue
+/// of what waits for its operands is full of such chains before it has enough of them to be busy.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[inline]
+pub(crate) fn multiply_abreast<const T: usize>(parts: &mut [I; 4], codes: &[I; 4], x: &[u8]) {
+    assert!(x.len() >= 4 * (3 * T + 4), "four dwords of four tokens");
+    let ([p0, p1, p2, p3], [c0, c1, c2, c3]) = (parts, codes);
+    // SAFETY: it reads no further than was asserted, and changes nothing but the parts.
+    unsafe {
+        asm!(
+            with_four!("c0", "x0"),
+            with_four!("c1", "x1"),
+            with_four!("c2", "x2"),
+            with_four!("c3", "x3"),
+            p0 = inout(zmm_reg) *p0,
+            p1 = inout(zmm_reg) *p1,
+            p2 = inout(zmm_reg) *p2,
+            p3 = inout(zmm_reg) *p3,
+            c0 = in(zmm_reg) *c0,
+            c1 = in(zmm_reg) *c1,
+            c2 = in(zmm_reg) *c2,
+            c3 = in(zmm_reg) *c3,
+            x = in(reg) x.as_ptr(),
+            x0 = const 0,
+            x1 = const 4 * T,
+            x2 = const 8 * T,
+            x3 = const 12 * T,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+}
 
 /// The same block: there are enough registers for what several groups read.
 #[inline(always)]

@@ -4,9 +4,9 @@
 use std::arch::x86_64::_mm256_dpbusd_avx_epi32;
 
 pub(crate) use super::avx2::{
-    F, I, add, and, bits, bytes, dword, float, fma, halves, in_step, int, load, lookup, mul,
-    negate, none, number, numbers, or, plus, prefetch, shl, shr, signed, store, sub, times, unread,
-    words, xor, zero,
+    ABREAST, F, I, add, and, bits, bytes, dword, float, fma, halves, in_step, int, load, lookup,
+    mul, multiply_abreast, negate, none, number, numbers, or, plus, prefetch, shl, shr, signed,
+    store, sub, times, unread, words, xor, zero,
 };
 
 /// part + the four products of bytes, codes without and x with sign.

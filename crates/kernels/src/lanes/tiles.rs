@@ -4,7 +4,7 @@
 /// size is not inlined, and loops, for a closure given to `array::map` is not inlined either: what
 /// passes between functions passes through memory. `x`: the group's part of the activations. Planes
 /// of bytes have a sum each and meet the same codes; of words they share a sum, with codes of their
-/// own.
+/// own. Four of the tile's T tokens are multiplied abreast where the instruction set has that.
 macro_rules! add_group {
     ($multiply:ident, $t:tt / $n:tt, $p:tt, $scales:tt, $biases:tt, $bits:tt,
      $group:expr, $zero:expr, $x:expr, $acc:expr) => {{
@@ -19,6 +19,12 @@ macro_rules! add_group {
                 let half = HALF[$scales];
                 let sums = s * $t + from..s * $t + from + $n;
                 let mut planes = [[none(); $n]; $p];
+                if let (Some(log), 0) = ($zero, $biases) {
+                    let nsum = &x.nsum[sums.clone()];
+                    for n in 0..$n {
+                        planes[$p / forms - 1][n] = shl(int(nsum[n]), log);
+                    }
+                }
                 for first in (s * half..(s + 1) * half).step_by(exact($bits).min(half)) {
                     let mut parts = [[none(); $n]; $p];
                     for plane in 0..$p / forms {
@@ -26,14 +32,25 @@ macro_rules! add_group {
                             parts[plane][n] = open::<$bits>(planes[plane][n]);
                         }
                     }
-                    for j in first..first + exact($bits).min(half) {
-                        for plane in 0..$p {
-                            let dwords = &x.planes[plane][4 * (j * $t + from)..][..4 * $n];
-                            for n in 0..$n {
-                                let x = dword(&dwords[4 * n..]);
-                                let part = &mut parts[plane / forms][n];
-                                let codes = group.codes[plane % forms * 8 + j];
-                                *part = $multiply::<$bits>(*part, codes, x);
+                    if ABREAST && $n == 4 {
+                        for j in (first..first + half).step_by(4) {
+                            let codes = group.codes[j..].first_chunk().expect("four");
+                            for plane in 0..$p {
+                                let x = &x.planes[plane][4 * (j * T + from)..];
+                                let parts = parts[plane].first_chunk_mut().expect("four");
+                                multiply_abreast::<T>(parts, codes, x);
+                            }
+                        }
+                    } else {
+                        for j in first..first + exact($bits).min(half) {
+                            for plane in 0..$p {
+                                let dwords = &x.planes[plane][4 * (j * $t + from)..][..4 * $n];
+                                for n in 0..$n {
+                                    let x = dword(&dwords[4 * n..]);
+                                    let part = &mut parts[plane / forms][n];
+                                    let codes = group.codes[plane % forms * 8 + j];
+                                    *part = $multiply::<$bits>(*part, codes, x);
+                                }
                             }
                         }
                     }
@@ -47,12 +64,6 @@ macro_rules! add_group {
                 for plane in 1..$p / forms {
                     for n in 0..$n {
                         sum[n] = add(shl(sum[n], 7), planes[plane][n]);
-                    }
-                }
-                if let (Some(log), 0) = ($zero, $biases) {
-                    let nsum = &x.nsum[sums.clone()];
-                    for n in 0..$n {
-                        sum[n] = add(sum[n], shl(int(nsum[n]), log));
                     }
                 }
                 for n in 0..$n {
