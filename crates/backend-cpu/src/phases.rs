@@ -272,7 +272,7 @@ impl Backend for Cpu {
         floor.prepare(&mut b.h, b.rows);
         let parts = [&layer.attn_q, &layer.attn_k, &layer.attn_v];
         floor.multiply(&parts.map(|part| &part.matrix), &b.h, &mut b.qkv, |i, out, acc, first| {
-            out.copy_from_slice(acc);
+            put(out, acc);
             if let Some(bias) = &parts[i].bias {
                 out.iter_mut().zip(&bias[first..]).for_each(|(out, bias)| *out += bias);
             }
@@ -291,9 +291,7 @@ impl Backend for Cpu {
     fn project(&mut self, layer: &Layer<Self>) {
         let (floor, b, _) = self.floor();
         floor.prepare(&mut b.a, b.rows);
-        floor.multiply(&[&layer.attn_output], &b.a, &mut b.x, |_, x, acc, _| {
-            x.iter_mut().zip(acc).for_each(|(x, acc)| *x += acc);
-        });
+        floor.multiply(&[&layer.attn_output], &b.a, &mut b.x, |_, x, acc, _| add(x, acc));
     }
 
     fn route(&mut self, layer: &Layer<Self>) {
@@ -305,7 +303,7 @@ impl Backend for Cpu {
             assert_eq!(router.form, Form::Float, "the router is f32");
             b.h.tile_rows(rows);
             let logits = &mut b.router_logits;
-            floor.multiply(&[router], &b.h, logits, |_, out, acc, _| out.copy_from_slice(acc));
+            floor.multiply(&[router], &b.h, logits, |_, out, acc, _| put(out, acc));
             choose(&floor, logits, &mut b.routes[..rows * used], layer.index);
         }
         b.group(floor.shape);
@@ -371,7 +369,7 @@ impl Backend for Cpu {
                 }
             }
             for (row, y) in y.chunks_exact(width).enumerate() {
-                rect.row(row).iter_mut().zip(y).for_each(|(x, y)| *x += y);
+                add(rect.row(row), y);
             }
         });
     }
@@ -412,7 +410,7 @@ impl Backend for Cpu {
         b.last.order.extend(outputs);
         b.last.tile_groups(&[0, rows]);
         floor.pack(&mut b.last);
-        floor.multiply(&[head], &b.last, &mut b.logits, |_, out, acc, _| out.copy_from_slice(acc));
+        floor.multiply(&[head], &b.last, &mut b.logits, |_, out, acc, _| put(out, acc));
         &b.logits[..rows * vocab]
     }
 
@@ -496,6 +494,21 @@ fn write_page<E: Bytes>(floor: &Floor<'_>, layers: &mut Layers<E>, page: PageId,
     floor.each(&mut heads, 2 * len, |_, i, head| {
         head.write_page(page, len, &bytes[i * part..][..part]);
     });
+}
+
+/// out = acc. Nearly all are whole panels, which are moved in a few instructions.
+fn put(out: &mut [f32], acc: &[f32]) {
+    let ((out, out_rest), (acc, acc_rest)) = (out.as_chunks_mut::<ROWS>(), acc.as_chunks::<ROWS>());
+    out.iter_mut().zip(acc).for_each(|(out, acc)| *out = *acc);
+    out_rest.copy_from_slice(acc_rest);
+}
+
+/// x = x + acc
+fn add(x: &mut [f32], acc: &[f32]) {
+    let ((x, x_rest), (acc, acc_rest)) = (x.as_chunks_mut::<ROWS>(), acc.as_chunks::<ROWS>());
+    let (x, acc) = (x.as_flattened_mut(), acc.as_flattened());
+    x.iter_mut().zip(acc).for_each(|(x, acc)| *x += acc);
+    x_rest.iter_mut().zip(acc_rest).for_each(|(x, acc)| *x += acc);
 }
 
 /// Tiles in runs that meet a panel together.
