@@ -203,7 +203,7 @@ pub(crate) use multiply as multiply_in_step;
 /// Four tokens are multiplied abreast.
 pub(crate) const ABREAST: bool = true;
 
-/// `with_four!("c0", "x0")`: products of one vector of codes with the dwords of four tokens at `x0`.
+/// `with_four!("c0", "x0")`: products of one vector of codes with four tokens' dwords at `x0`.
 macro_rules! with_four {
     ($codes:literal, $at:literal) => {
         concat!(
@@ -231,9 +231,9 @@ macro_rules! with_four {
     };
 }
 
-/// Adds the products of four vectors of codes with four tokens of the T that lie side by side. Written
-/// in its order: a compiler finishes token after token, and takes addresses of two registers. A queue
-/// of what waits for its operands is full of such chains before it has enough of them to be busy.
+/// Adds the products of four vectors of codes with four of the T tokens that lie side by side, in
+/// this order: a compiler finishes token after token, and takes addresses of two registers. What
+/// waits for its operands would fill its queue before enough of them make the ports busy.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 #[inline]
 pub(crate) fn multiply_abreast<const T: usize>(parts: &mut [I; 4], codes: &[I; 4], x: &[u8]) {

@@ -69,8 +69,8 @@ pub struct BenchArgs {
     /// Replay no graphs on a CUDA card: launch every kernel anew
     #[arg(long, help_heading = "Machine")]
     no_graphs: bool,
-    /// Worker threads, on a CPU alone several to compare; the model is loaded for each [default: the
-    /// CPUs this process may use, or QWIRE_THREADS]
+    /// Worker threads, on a CPU alone several to compare; the model is loaded for each [default:
+    /// the CPUs this process may use, or QWIRE_THREADS]
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Machine")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Vec<u16>,
