@@ -111,7 +111,7 @@ fn read_answers(parity: usize, outputs: usize) -> (usize, usize) {
         if read >= outputs {
             break;
         }
-        let streams = seed % 5 == 3;
+        let streams = seed / 2 % 4 == 3;
         let parallel = seed % 3 == 0;
         let body = chat(&json!({
             "seed": seed, "n": CHOICES, "stream": streams, "parallel_tool_calls": parallel,
