@@ -1,12 +1,88 @@
-// attend: softmax(q K) V over blocks of SPLIT positions, up to eight heads of one key head
-// together. A block is (row, heads, split): either one split, whose part `gather` folds with the
-// others, or all of a row's splits in turn. Both fold in the same order and give the same bits.
+// attend: heads of queries and keys are normed and turned, keys and values go to their slots, then
+// softmax(q K) V over blocks of SPLIT positions, up to eight heads of one key head together. A
+// block is (row, heads, split): either one split, whose part `gather` folds with the others, or all
+// of a row's splits in turn. Both fold in the same order and give the same bits.
 
 #define SPLIT 256
 
+struct Heads {
+    const float* qkv;    // [rows, q + 2 kv]
+    const float* q_norm; // [d] or none
+    const float* k_norm;
+    const float* turn; // [rows, 2, half] cosines, sines
+    u32 heads;
+    u32 kv_heads;
+    u32 d;
+    u32 half; // pairs that turn
+    float eps;
+    float scale; // 1 / sqrt(d), of queries
+};
+
+// A warp norms and turns a head of a row: queries come first, then keys, then values, which stay.
+INLINE void turn_head(const Heads& a, u32 row, u32 head, float* x) {
+    u32 d = a.d, width = (a.heads + 2 * a.kv_heads) * d;
+    const float* from = a.qkv + (u64)row * width + head * d;
+    bool is_q = head < a.heads, is_k = !is_q && head < a.heads + a.kv_heads;
+    const float* w = is_q ? a.q_norm : is_k ? a.k_norm : (const float*)0;
+    float r = 1.0f;
+    if (w) {
+        float sum = 0.0f;
+        for (u32 i = lane_id(); i < d; i += 32) sum = fmaf(from[i], from[i], sum);
+        r = 1.0f / sqrtf(fold<32>(sum) / (float)d + a.eps);
+    }
+    for (u32 i = lane_id(); i < d; i += 32) x[i] = w ? from[i] * r * w[i] : from[i];
+    __syncwarp();
+    if (is_q || is_k) {
+        const float* turn = a.turn + (u64)row * 2 * a.half;
+        for (u32 i = lane_id(); i < a.half; i += 32) {
+            float p = x[i], q = x[a.half + i], c = turn[i], s = turn[a.half + i];
+            x[i] = fmaf(p, c, -(q * s));
+            x[a.half + i] = fmaf(q, c, p * s);
+        }
+        __syncwarp();
+    }
+    for (u32 i = lane_id(); is_q && i < d; i += 32) x[i] = x[i] * a.scale;
+}
+
+// A warp puts a head of keys or of values, of those of one page, in their place.
+INLINE void store_head(u16* page, u32 offset, u32 d, bool is_k, const float* x) {
+    for (u32 i = lane_id(); i < d; i += 32) {
+        // Keys in columns of eight channels, so that neighbouring lanes read neighbouring slots.
+        u32 at = is_k ? ((i >> 3) * 64 + offset) * 8 + (i & 7) : 64 * d + offset * d + i;
+        page[at] = float_to_half(x[i]);
+    }
+}
+
+struct RotateArgs {
+    Heads heads;
+    const u32* slot; // [rows]
+    float* q;        // [rows, heads, d]
+    u16* cache;      // [pages, kv_heads, 2, 64 d] of this layer
+};
+
+// A warp is a head of a row.
+ENTRY(rotate, 256, RotateArgs) {
+    __shared__ float room[8][256];
+    const Heads& h = a.heads;
+    u32 head = blockIdx.x * 8 + warp_id(), row = blockIdx.y, d = h.d;
+    if (head >= h.heads + 2 * h.kv_heads) return;
+    float* x = room[warp_id()];
+    turn_head(h, row, head, x);
+    if (head < h.heads) {
+        float* q = a.q + ((u64)row * h.heads + head) * d;
+        for (u32 i = lane_id(); i < d; i += 32) q[i] = x[i];
+        return;
+    }
+    bool is_k = head < h.heads + h.kv_heads;
+    u32 slot = a.slot[row], kv = head - h.heads - (is_k ? 0 : h.kv_heads);
+    u16* page = a.cache + ((u64)(slot >> 6) * h.kv_heads + kv) * 128 * d;
+    store_head(page, slot & 63, d, is_k, x);
+}
+
 struct AttendArgs {
-    const float* q;      // [rows, heads, d], scaled
-    const u16* cache;    // [pages, kv_heads, 2, 64 d] of this layer
+    Heads heads;
+    const float* q;      // [rows, heads, d]; none: a row is all of its sequence, and turns its own
+    u16* cache;          // [pages, kv_heads, 2, 64 d] of this layer
     const u32* table;    // pages of all spans
     const u32* first;    // [rows] where a row's pages begin in it
     const u32* position; // [rows]
@@ -14,12 +90,10 @@ struct AttendArgs {
     float* top;          // [rows, heads, splits] largest score of a split
     float* weight;       // [rows, heads, splits] sum of exp(score - top)
     float* part;         // [rows, heads, splits, d] sum of exp(score - top) v
-    u32 heads;
-    u32 kv_heads;
-    u32 d;
     u32 lanes;  // lanes that share a value's channels, a power of two
     u32 splits; // room for so many
     u32 spread; // whether a block is one split
+    u32 unused;
 };
 
 INLINE void halves(uint4 v, float (&x)[8]) {
@@ -42,7 +116,8 @@ INLINE void factors(float top, float& all, float& before, float& now) {
 ENTRY(attend, 256, AttendArgs) {
     __shared__ float q[8][256];
     __shared__ float p[8][SPLIT];
-    u32 group = a.heads / a.kv_heads, d = a.d, row = blockIdx.x;
+    const Heads& of = a.heads;
+    u32 group = of.heads / of.kv_heads, d = of.d, row = blockIdx.x;
     u32 packs = (group + 7) >> 3, kv = blockIdx.y / packs, pack = blockIdx.y % packs;
     int count = group - pack * 8 < 8 ? (int)(group - pack * 8) : 8;
     u32 head = kv * group + pack * 8; // the first of them
@@ -50,12 +125,25 @@ ENTRY(attend, 256, AttendArgs) {
     u32 splits = (visible + SPLIT - 1) / SPLIT;
     u32 begin = a.spread ? blockIdx.z : 0, end = a.spread ? begin + 1 : splits;
     if (begin >= splits) return;
-    for (u32 i = threadIdx.x; i < count * d; i += 256) {
-        q[i / d][i % d] = a.q[((u64)row * a.heads + head) * d + i];
-    }
     const u32* table = a.table + a.first[row];
-    u64 stride = (u64)a.kv_heads * 128 * d;
-    const u16* cache = a.cache + (u64)kv * 128 * d;
+    u64 stride = (u64)of.kv_heads * 128 * d;
+    u16* cache = a.cache + (u64)kv * 128 * d;
+    for (u32 i = threadIdx.x; a.q && i < count * d; i += 256) {
+        q[i / d][i % d] = a.q[((u64)row * of.heads + head) * d + i];
+    }
+    // Of a row's own key and value only the split that sees them has need, and no other row.
+    int heads = a.q ? 0 : end == splits ? count + 2 : count;
+    for (int h = warp_id(); h < heads; h += 8) {
+        if (h < count) {
+            turn_head(of, row, head + h, q[h]);
+            continue;
+        }
+        bool is_k = h == count;
+        u32 at = visible - 1;
+        turn_head(of, row, of.heads + kv + (is_k ? 0 : of.kv_heads), p[warp_id()]);
+        __syncwarp();
+        store_head(cache + table[at >> 6] * stride, at & 63, d, is_k, p[warp_id()]);
+    }
     // A warp is a head from here on; its lanes share the channels of a value.
     int mine = warp_id();
     u32 chunk = lane_id() % a.lanes, sub = lane_id() / a.lanes, subs = 32 / a.lanes;
@@ -112,7 +200,7 @@ ENTRY(attend, 256, AttendArgs) {
             for (int i = 0; i < 8; i++) o[i] = o[i] + __shfl_xor_sync(ALL_LANES, o[i], width);
         }
         if (a.spread) {
-            u64 at = ((u64)row * a.heads + head + mine) * a.splits + split;
+            u64 at = ((u64)row * of.heads + head + mine) * a.splits + split;
             if (lane_id() == 0) {
                 a.top[at] = m;
                 a.weight[at] = l;
@@ -133,7 +221,7 @@ ENTRY(attend, 256, AttendArgs) {
         }
     }
     if (a.spread || mine >= count || sub != 0 || chunk >= d >> 3) return;
-    float* out = a.out + ((u64)row * a.heads + head + mine) * d + chunk * 8;
+    float* out = a.out + ((u64)row * of.heads + head + mine) * d + chunk * 8;
 #pragma unroll
     for (int i = 0; i < 8; i++) out[i] = o_all[i] / l_all;
 }

@@ -1,6 +1,7 @@
 // matmul: up to three matrices side by side times the same rows of activations: q, k and v, the
-// output projection, the router, the head. A warp is a row of a matrix, for up to COLS columns; or
-// 16 rows for 16 columns, of weights that are codes, to the same bits.
+// output projection, the router, the head. A warp is a row of a matrix for up to eight columns, or
+// two rows for one column, which both meet at once; or 16 rows for 16 columns, of weights that are
+// codes. All give the same bits.
 
 struct Part {
     Matrix m;
@@ -32,25 +33,34 @@ INLINE void put(const Part& p, u32 column, u32 row, float acc) {
     *out = p.add ? *out + y : y;
 }
 
-template <int COLS> INLINE void matmul(const MatmulArgs& a) {
+ENTRY(matmul_1, 256, MatmulArgs) {
     const Part& p = part_of(a);
-    u32 row = (blockIdx.x - p.first) * 8 + warp_id();
-    if (row >= p.m.rows) return;
-    Columns<COLS> c;
-    u32 first = blockIdx.y * COLS;
-    c.count = a.columns - first < COLS ? (int)(a.columns - first) : COLS;
-#pragma unroll
-    for (int i = 0; i < COLS; i++) c.row[i] = first + i;
-    float acc[COLS];
+    u32 first = (blockIdx.x - p.first) * 16 + warp_id() * 2, last = p.m.rows - 1;
+    if (first > last) return;
+    u64 row[2] = {first, first < last ? first + 1 : last};
+    Columns<1> c = {{0}, 1};
+    float acc[2][1];
     multiply<32>(p.m, row, a.x, c, acc);
-#pragma unroll
-    for (int i = 0; i < COLS; i++) {
-        if (i < c.count && lane_id() == i) put(p, c.row[i], row, acc[i]);
-    }
+    if (lane_id() == 0) put(p, 0, first, acc[0][0]);
+    if (lane_id() == 1 && first < last) put(p, 0, first + 1, acc[1][0]);
 }
 
-ENTRY(matmul_1, 256, MatmulArgs) { matmul<1>(a); }
-ENTRY(matmul_8, 256, MatmulArgs) { matmul<8>(a); }
+ENTRY(matmul_8, 256, MatmulArgs) {
+    const Part& p = part_of(a);
+    u64 row[1] = {(blockIdx.x - p.first) * 8 + warp_id()};
+    if (row[0] >= p.m.rows) return;
+    Columns<8> c;
+    u32 first = blockIdx.y * 8;
+    c.count = a.columns - first < 8 ? (int)(a.columns - first) : 8;
+#pragma unroll
+    for (int i = 0; i < 8; i++) c.row[i] = first + i;
+    float acc[1][8];
+    multiply<32>(p.m, row, a.x, c, acc);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        if (i < c.count && lane_id() == i) put(p, c.row[i], row[0], acc[0][i]);
+    }
+}
 
 // A block is 64 rows.
 ENTRY(matmul_32, 256, MatmulArgs) {

@@ -64,14 +64,8 @@ template <int WIDTH> INLINE int fold_int(int x) {
     for (int o = WIDTH / 2; o > 0; o >>= 1) x = x + __shfl_xor_sync(ALL_LANES, x, o);
     return x;
 }
-INLINE u32 warp_max(u32 x) {
-#pragma unroll
-    for (int o = 16; o > 0; o >>= 1) {
-        u32 y = __shfl_xor_sync(ALL_LANES, x, o);
-        x = x > y ? x : y;
-    }
-    return x;
-}
+INLINE u32 warp_max(u32 x) { return __reduce_max_sync(ALL_LANES, x); }
+INLINE u32 warp_min(u32 x) { return __reduce_min_sync(ALL_LANES, x); }
 INLINE float warp_max_float(float x) {
 #pragma unroll
     for (int o = 16; o > 0; o >>= 1) {
@@ -237,26 +231,40 @@ template <int F> INLINE Group load_group(const Matrix& m, u64 row, u32 g) {
     return w;
 }
 
-// acc + 32 weights times 32 activations: exact integers per scale, then one fma each.
-template <int F> INLINE float meet(const Group& w, const Acts& x, u64 row, u32 g, float acc) {
+// 32 activations of a row: words of four codes of both planes.
+struct Codes {
+    int high[8];
+    int low[8];
+    float d;
+    int sums[2];
+};
+
+INLINE Codes load_acts(const Acts& x, u64 row, u32 g) {
+    Codes q;
     u64 at = row * (x.k >> 5) + g;
     uint4 scale = x.scale[at];
-    int q[8], high[2] = {0, 0}, low[2] = {0, 0};
-    load_codes(x.high + at * 32, q);
+    load_codes(x.high + at * 32, q.high);
+    load_codes(x.low + at * 32, q.low);
+    q.d = as_float(scale.x);
+    q.sums[0] = (int)scale.y;
+    q.sums[1] = (int)scale.z;
+    return q;
+}
+
+// acc + 32 weights times 32 activations: exact integers per scale, then one fma each.
+template <int F> INLINE float meet(const Group& w, const Codes& q, float acc) {
+    int high[2] = {0, 0}, low[2] = {0, 0};
 #pragma unroll
-    for (int j = 0; j < 8; j++) high[j >> 2] = __dp4a(w.code[j], q[j], high[j >> 2]);
-    load_codes(x.low + at * 32, q);
+    for (int j = 0; j < 8; j++) high[j >> 2] = __dp4a(w.code[j], q.high[j], high[j >> 2]);
 #pragma unroll
-    for (int j = 0; j < 8; j++) low[j >> 2] = __dp4a(w.code[j], q[j], low[j >> 2]);
+    for (int j = 0; j < 8; j++) low[j >> 2] = __dp4a(w.code[j], q.low[j], low[j >> 2]);
     int first = 128 * high[0] + low[0], second = 128 * high[1] + low[1];
-    int sums[2] = {(int)scale.y, (int)scale.z};
-    float d = as_float(scale.x);
     if (F == Q6_K) {
-        acc = fmaf((float)(first - 32 * sums[0]), w.s[0] * d, acc);
-        return fmaf((float)(second - 32 * sums[1]), w.s[1] * d, acc);
+        acc = fmaf((float)(first - 32 * q.sums[0]), w.s[0] * q.d, acc);
+        return fmaf((float)(second - 32 * q.sums[1]), w.s[1] * q.d, acc);
     }
-    acc = fmaf((float)(first + second), w.s[0] * d, acc);
-    if (F == Q4_K || F == Q5_K) acc = fmaf(w.b, d * (float)(sums[0] + sums[1]), acc);
+    acc = fmaf((float)(first + second), w.s[0] * q.d, acc);
+    if (F == Q4_K || F == Q5_K) acc = fmaf(w.b, q.d * (float)(q.sums[0] + q.sums[1]), acc);
     return acc;
 }
 
@@ -278,52 +286,62 @@ template <int F> INLINE void load_floats(const Matrix& m, u64 at, float (&w)[8])
     }
 }
 
-// Which rows of activations a launch's columns are, and how many of them there are.
+// Which rows of activations a launch's columns are, and how many of them there are; one, where
+// there is room for one.
 template <int COLS> struct Columns {
     u32 row[COLS];
     int count;
 };
 
-template <int F, int LANES, int COLS>
-INLINE void dot_codes(const Matrix& m, u64 row, const Acts& x, const Columns<COLS>& c,
-                      float (&acc)[COLS]) {
+template <int F, int LANES, int ROWS, int COLS>
+INLINE void dot_codes(const Matrix& m, const u64 (&row)[ROWS], const Acts& x,
+                      const Columns<COLS>& c, float (&acc)[ROWS][COLS]) {
     u32 groups = m.k >> 5;
-#pragma unroll (COLS == 1 ? 4 : 1)
+#pragma unroll (COLS == 1 ? 2 : 1)
     for (u32 g = lane_id() % LANES; g < groups; g += LANES) {
-        Group w = load_group<F>(m, row, g);
+        Group w[ROWS];
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) w[r] = load_group<F>(m, row[r], g);
 #pragma unroll
         for (int i = 0; i < COLS; i++) {
-            if (i < c.count) acc[i] = meet<F>(w, x, c.row[i], g, acc[i]);
+            if (COLS > 1 && i >= c.count) continue;
+            Codes q = load_acts(x, c.row[i], g);
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) acc[r][i] = meet<F>(w[r], q, acc[r][i]);
         }
     }
 }
 
-template <int F, int LANES, int COLS>
-INLINE void dot_floats(const Matrix& m, u64 row, const Acts& x, const Columns<COLS>& c,
-                       float (&acc)[COLS]) {
-#pragma unroll (COLS == 1 ? 4 : 1)
+template <int F, int LANES, int ROWS, int COLS>
+INLINE void dot_floats(const Matrix& m, const u64 (&row)[ROWS], const Acts& x,
+                       const Columns<COLS>& c, float (&acc)[ROWS][COLS]) {
+#pragma unroll (COLS == 1 ? 2 : 1)
     for (u32 at = lane_id() % LANES * 8; at < m.k; at += LANES * 8) {
-        float w[8];
-        load_floats<F>(m, row * m.k + at, w);
+        float w[ROWS][8];
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) load_floats<F>(m, row[r] * m.k + at, w[r]);
 #pragma unroll
         for (int i = 0; i < COLS; i++) {
-            if (i >= c.count) continue;
+            if (COLS > 1 && i >= c.count) continue;
             const float* from = x.f + (u64)c.row[i] * x.k + at;
             uint4 a = load16(from), b = load16(from + 4);
             u32 bits[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
 #pragma unroll
-            for (int j = 0; j < 8; j++) acc[i] = fmaf(w[j], as_float(bits[j]), acc[i]);
+            for (int r = 0; r < ROWS; r++) {
+#pragma unroll
+                for (int j = 0; j < 8; j++) acc[r][i] = fmaf(w[r][j], as_float(bits[j]), acc[r][i]);
+            }
         }
     }
 }
 
-// One row of a matrix times some rows of activations, by LANES neighbouring lanes: each takes
-// every LANES-th group, then the lanes fold.
-template <int LANES, int COLS>
-INLINE void multiply(const Matrix& m, u64 row, const Acts& x, const Columns<COLS>& c,
-                     float (&acc)[COLS]) {
+// Rows of a matrix times rows of activations, by LANES neighbouring lanes: each takes every LANES-th
+// group, then the lanes fold.
+template <int LANES, int ROWS, int COLS>
+INLINE void multiply(const Matrix& m, const u64 (&row)[ROWS], const Acts& x,
+                     const Columns<COLS>& c, float (&acc)[ROWS][COLS]) {
 #pragma unroll
-    for (int i = 0; i < COLS; i++) acc[i] = 0.0f;
+    for (int i = 0; i < ROWS * COLS; i++) acc[i / COLS][i % COLS] = 0.0f;
     switch (m.format) {
     case F32: dot_floats<F32, LANES>(m, row, x, c, acc); break;
     case F16: dot_floats<F16, LANES>(m, row, x, c, acc); break;
@@ -335,7 +353,9 @@ INLINE void multiply(const Matrix& m, u64 row, const Acts& x, const Columns<COLS
     }
 #pragma unroll
     for (int i = 0; i < COLS; i++) {
-        if (i < c.count) acc[i] = fold<LANES>(acc[i]);
+        if (COLS > 1 && i >= c.count) continue;
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) acc[r][i] = fold<LANES>(acc[r][i]);
     }
 }
 
@@ -532,3 +552,86 @@ struct Visits {
     u32* first;  // [tiles] in order
     u32* count;  // [tiles]; 0 beyond the last
 };
+
+enum Choice { CHOOSES, ONLY, GIVEN }; // by scores; the only expert of a dense model; made before
+
+struct Router {
+    const float* logits; // [rows, experts]
+    u32* id;             // [rows, used], ascending
+    float* weight;       // [rows, used]
+    u32* faults;         // [rows]
+    float scale;
+    u32 rows;
+    u32 experts;    // at most 1024
+    u32 used;       // at most 32
+    u32 normalised; // whether the weights of the chosen sum to 1
+    u32 code;
+    u32 choice;
+    u32 unused;
+};
+
+// The order of floats as that of integers, NaN below all.
+INLINE u32 rank_of(float x) {
+    u32 bits = as_bits(x);
+    if (x != x) return 0;
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+// A warp chooses the experts of a row and notes them, if `notes`. Each lane below `used` gets the
+// expert that comes at its place.
+INLINE u32 choose(const Router& a, u32 row, bool notes) {
+    const float* logits = a.logits + (u64)row * a.experts;
+    u32 lane = lane_id(), taken = 0, mine = 0xffffffffu; // of this lane's experts; its choice
+    float top = 0.0f;
+#pragma unroll 1
+    for (u32 i = 0; i < a.used; i++) {
+        // The largest, then the lowest id.
+        u32 rank = 0, id = 0xffffffffu;
+#pragma unroll 4
+        for (u32 e = lane, at = 0; e < a.experts; e += 32, at++) {
+            u32 other = rank_of(logits[e]);
+            if (taken >> at & 1 || (id != 0xffffffffu && other <= rank)) continue;
+            rank = other;
+            id = e;
+        }
+        u32 best = warp_max(rank);
+        id = warp_min(rank == best ? id : 0xffffffffu);
+        if (i == 0) top = logits[id];
+        if (id % 32 == lane) taken |= 1u << id / 32;
+        if (lane == i) mine = id;
+    }
+    u32 place = 0, placed = 0;
+#pragma unroll 1
+    for (u32 i = 0; i < a.used; i++) {
+        u32 other = __shfl_sync(ALL_LANES, mine, i);
+        place += other < mine;
+    }
+#pragma unroll 1
+    for (u32 i = 0; i < a.used; i++) {
+        u32 at = __shfl_sync(ALL_LANES, place, i), id = __shfl_sync(ALL_LANES, mine, i);
+        if (at == lane) placed = id;
+    }
+    if (!notes) return placed;
+    int bad = 0;
+#pragma unroll 1
+    for (u32 e = lane; e < a.experts; e += 32) bad |= logits[e] != logits[e];
+    float e = lane < a.used ? exponential(logits[placed] - top) : 0.0f, sum = 0.0f;
+    if (a.normalised) {
+        // Added by ascending id, in every lane alike.
+#pragma unroll 1
+        for (u32 i = 0; i < a.used; i++) sum = sum + __shfl_sync(ALL_LANES, e, i);
+    } else {
+#pragma unroll 1
+        for (u32 i = lane; i < a.experts; i += 32) sum = sum + exponential(logits[i] - top);
+        sum = fold<32>(sum);
+    }
+    float weight = e / sum * a.scale;
+    if (lane < a.used) {
+        a.id[row * a.used + lane] = placed;
+        a.weight[row * a.used + lane] = weight;
+        bad |= !is_finite(weight);
+    }
+    bad = __any_sync(ALL_LANES, bad);
+    if (bad && lane == 0 && a.code < a.faults[row]) a.faults[row] = a.code;
+    return placed;
+}

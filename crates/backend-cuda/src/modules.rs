@@ -18,7 +18,6 @@ pub(crate) const PTX: [(&str, &str); OPS.len()] = [
     ("norm", include_str!("../kernels/ptx/norm.ptx")),
     ("quantise", include_str!("../kernels/ptx/quantise.ptx")),
     ("matmul", include_str!("../kernels/ptx/matmul.ptx")),
-    ("rotate", include_str!("../kernels/ptx/rotate.ptx")),
     ("attend", include_str!("../kernels/ptx/attend.ptx")),
     ("route", include_str!("../kernels/ptx/route.ptx")),
     ("expand", include_str!("../kernels/ptx/expand.ptx")),

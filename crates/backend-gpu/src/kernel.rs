@@ -13,8 +13,7 @@ pub struct Kernel {
 }
 
 /// The files of kernels; each is compiled behind a prelude.
-pub const OPS: [&str; 8] =
-    ["norm", "quantise", "matmul", "rotate", "attend", "route", "expand", "reduce"];
+pub const OPS: [&str; 7] = ["norm", "quantise", "matmul", "attend", "route", "expand", "reduce"];
 
 macro_rules! kernels {
     ($(#[$said:meta])* $all:ident:
@@ -34,15 +33,15 @@ kernels! {
     QUANTISE: "quantise" "quantise_rows" 256;
     MATMUL_1: "matmul" "matmul_1" 256;
     MATMUL_8: "matmul" "matmul_8" 256;
-    ROTATE: "rotate" "rotate" 256;
+    ROTATE: "attend" "rotate" 256;
     ATTEND: "attend" "attend" 256;
     GATHER: "attend" "gather" 256;
     ROUTE: "route" "route" 1024;
     EXPAND_1: "expand" "expand_1" 256;
     EXPAND_8: "expand" "expand_8" 256;
-    DOWN_1: "reduce" "down_1" 128;
     DOWN_8: "reduce" "down_8" 128;
     BLEND: "reduce" "blend" 256;
+    REDUCE_1: "reduce" "reduce_1" 128;
 }
 
 kernels! {
@@ -55,6 +54,8 @@ kernels! {
 
 /// Warps of a block of 256 threads: rows of a matrix, heads, or groups of a row of activations.
 pub(crate) const WARPS: usize = 8;
+/// Rows of a matrix in a block that multiplies one column.
+pub(crate) const MATMUL_ROWS: usize = 16;
 /// Columns that one pass over a matrix meets, and visits of a tile.
 pub const COLUMNS: usize = 8;
 /// Columns of a wide tile.
@@ -65,7 +66,8 @@ pub(crate) const WIDE_ROWS: usize = 64;
 pub const SPLIT: usize = 256;
 /// Rows of `gate` and of `up` in a block.
 pub(crate) const EXPAND_ROWS: usize = 32;
-/// Rows of `down` in a block.
+/// Rows of `down` in a block, and in one that has all experts of a row alone.
 pub(crate) const DOWN_ROWS: usize = 16;
+pub(crate) const REDUCE_ROWS: usize = 4;
 /// Threads of the block that routes, each an expert.
 pub const EXPERTS: usize = 1024;

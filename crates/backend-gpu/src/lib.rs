@@ -51,7 +51,28 @@ struct Reserved {
     outputs: usize,      // of this step
     deepest: usize,      // splits of attention of this step
     visible: usize,      // positions that its spans see, together
+    singles: bool,       // whether each row is all of its span
     tile: usize,         // visits of a tile, at most
+    layer: usize,        // that was routed last
+    choice: Choice,      // of its experts
+}
+
+impl Reserved {
+    /// Whether nobody has chosen the layer's experts yet: a row alone does it where they expand.
+    fn waits(&self) -> bool {
+        self.rows == 1 && self.choice != Choice::Given
+    }
+}
+
+/// How a row's experts are chosen, as kernels number it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// By scores.
+    Scores,
+    /// There is only one.
+    Only,
+    /// They were.
+    Given,
 }
 
 impl<D: Device> Gpu<D> {

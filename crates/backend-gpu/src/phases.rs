@@ -12,11 +12,14 @@ use qwire_model::{
 
 use crate::device::{Address, Args, Device, Stream};
 use crate::host::Sharing;
-use crate::kernel::{self, COLUMNS, DOWN_ROWS, EXPAND_ROWS, EXPERTS, WARPS, WIDE, WIDE_ROWS};
+use crate::kernel::{
+    self, COLUMNS, DOWN_ROWS, EXPAND_ROWS, EXPERTS, MATMUL_ROWS, REDUCE_ROWS, WARPS, WIDE,
+    WIDE_ROWS,
+};
 use crate::matrix::Matrix;
 use crate::traffic;
 use crate::workspace::{Acts, Pieces, SPREAD, Workspace, deepest, tiles};
-use crate::{Gpu, Reserved};
+use crate::{Choice, Gpu, Reserved};
 
 /// Channels of a head that kernels have room for.
 const MAX_HEAD_DIM: usize = 256;
@@ -84,7 +87,7 @@ impl<D: Device> Desk<'_, D> {
     fn matmul(&mut self, parts: &[Part<'_>], x: Acts, columns: usize) {
         let coded = parts.iter().all(|part| part.matrix.is_coded());
         let (kernel, width, rows) = match columns {
-            1 => (&kernel::MATMUL_1, 1, WARPS),
+            1 => (&kernel::MATMUL_1, 1, MATMUL_ROWS),
             LEAST_WIDE.. if D::WIDE && coded => (&kernel::MATMUL_32, WIDE, WIDE_ROWS),
             _ => (&kernel::MATMUL_8, COLUMNS, WARPS),
         };
@@ -100,38 +103,48 @@ impl<D: Device> Desk<'_, D> {
         self.stream.launch(kernel, [blocks, columns.div_ceil(width), 1], args);
     }
 
-    /// Heads of queries and keys are normed and turned, keys and values stored.
-    fn rotate(&mut self, layer: &Layer<Gpu<D>>) {
+    /// `Heads` as kernels are told of them.
+    fn heads(&self, layer: &Layer<Gpu<D>>) -> Args {
         let (space, shape) = (self.space(), self.shape());
         let none = (Address::NONE, Address::NONE);
         let (q_norm, k_norm) = layer.head_norms.as_ref().map_or(none, |(q, k)| (*q, *k));
         let args = Args::default().address(space.qkv).address(q_norm).address(k_norm);
-        let args = args.address(space.turn).address(space.slot).address(space.q);
-        let args = args.address(self.cache(layer.index)).count(shape.heads).count(shape.kv_heads);
+        let args = args.address(space.turn).count(shape.heads).count(shape.kv_heads);
         let args = args.count(shape.head_dim).count(shape.rotation.dims / 2).number(shape.eps);
-        let args = args.number(1.0 / (shape.head_dim as f32).sqrt());
+        args.number(1.0 / (shape.head_dim as f32).sqrt())
+    }
+
+    /// Heads of queries and keys are normed and turned, keys and values stored.
+    fn rotate(&mut self, layer: &Layer<Gpu<D>>) {
+        let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
+        let args = self.heads(layer).address(space.slot).address(space.q);
+        let args = args.address(self.cache(layer.index)).moves(traffic::rotate(shape, rows));
         let blocks = (shape.heads + 2 * shape.kv_heads).div_ceil(WARPS);
-        let args = args.moves(traffic::rotate(shape, self.at.rows));
-        self.stream.launch(&kernel::ROTATE, [blocks, self.at.rows, 1], args);
+        self.stream.launch(&kernel::ROTATE, [blocks, rows, 1], args);
     }
 
     /// a = softmax(q K) V. The splits of a few rows are spread over blocks, so that one row alone
-    /// keeps the device busy; many rows do that by themselves.
-    fn attend(&mut self, layer: usize) {
+    /// keeps the device busy; many rows do that by themselves. Where no row sees another's key, each
+    /// turns its own heads, and nothing has to come before.
+    fn attend(&mut self, layer: &Layer<Gpu<D>>) {
         let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
         let spread = rows <= SPREAD;
         let lanes = (shape.head_dim / 8).next_power_of_two();
         let (a, splits) = (space.a, space.splits);
-        let args = Args::default().address(space.q).address(self.cache(layer));
+        let (q, turned) = if self.at.singles {
+            (Address::NONE, traffic::rotate(shape, rows))
+        } else {
+            (space.q, 0)
+        };
+        let args = self.heads(layer).address(q).address(self.cache(layer.index));
         let args = args.address(space.table).address(space.first).address(space.position);
         let args = args.address(a.floats).address(space.top).address(space.weight);
-        let args = args.address(space.part).count(shape.heads).count(shape.kv_heads);
-        let args = args.count(shape.head_dim).count(lanes).count(splits).count(spread.into());
+        let args = args.address(space.part).count(lanes).count(splits).count(spread.into());
         let packs = (shape.heads / shape.kv_heads).div_ceil(WARPS);
         // A power of two, so that a growing sequence changes the grid rarely.
         let depth = if spread { self.at.deepest.next_power_of_two() } else { 1 };
         let grid = [rows, shape.kv_heads * packs, depth];
-        let args = args.moves(traffic::attend(shape, rows, self.at.visible));
+        let args = args.skip(4).moves(traffic::attend(shape, rows, self.at.visible) + turned);
         let args = if spread {
             let gather = Args::default().address(space.position).address(space.top);
             let gather = a.put(gather.address(space.weight).address(space.part));
@@ -146,50 +159,60 @@ impl<D: Device> Desk<'_, D> {
         self.stream.launch(&kernel::GATHER, [(a.k / 32).div_ceil(WARPS), rows, 1], args);
     }
 
-    /// Experts and their visits, by mode: 0 chooses, 1 visits the only expert of a dense model, 2
-    /// only makes tiles.
-    fn route(&mut self, layer: usize, mode: usize) {
+    /// `Router` as kernels are told of it.
+    fn router(&self, args: Args, layer: usize, choice: Choice) -> Args {
+        let (space, shape) = (self.space(), self.shape());
+        let args = args.address(space.router).address(space.ids).address(space.weights);
+        let args = args.address(space.faults).number(shape.routing.scale).count(self.at.rows);
+        let args = args.count(shape.experts).count(shape.routing.used);
+        let args = args.count(shape.routing.normalised.into());
+        args.count(Poison::code(layer, Phase::Route) as usize).count(choice as usize).skip(4)
+    }
+
+    /// Experts, by this choice, and their visits.
+    fn route(&mut self, layer: usize, choice: Choice) {
         let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
-        let args = Args::default().address(space.router).address(space.ids);
-        let args = space.visits.put(args.address(space.weights).address(space.faults));
-        let args = args.number(shape.routing.scale).count(rows).count(shape.experts);
-        let args = args.count(shape.routing.used).count(shape.routing.normalised.into());
-        let tiles = tiles(shape, rows, self.at.tile);
-        let args = args.count(tiles).count(Poison::code(layer, Phase::Route) as usize);
-        let args = args.count(mode).count(self.at.tile).skip(4);
+        let args = space.visits.put(self.router(Args::default(), layer, choice));
+        let args = args.count(tiles(shape, rows, self.at.tile)).count(self.at.tile);
         let args = args.moves(traffic::route(shape, rows));
         self.stream.launch(&kernel::ROUTE, [1, 1, 1], args);
     }
 
-    /// m = silu(gate h) * up h
+    /// m = silu(gate h) * up h. A row alone chooses its experts here.
     fn expand(&mut self, experts: &Experts<Matrix>) {
         let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
         let args = experts.up.put(experts.gate.put(Args::default()));
-        let args = space.visits.put(space.m.put(space.h.put(args)));
-        let args = args.count(shape.routing.used).skip(4);
+        let args = space.m.put(space.h.put(args));
         let args = args.moves(traffic::expand(experts, space, shape, rows));
-        let kernel = match self.at.tile {
-            WIDE => &kernel::EXPAND_32,
-            _ if rows == 1 => &kernel::EXPAND_1,
-            _ => &kernel::EXPAND_8,
-        };
-        let grid = [shape.ffn / EXPAND_ROWS, tiles(shape, rows, self.at.tile), 1];
-        self.stream.launch(kernel, grid, args);
+        let blocks = shape.ffn / EXPAND_ROWS;
+        if rows == 1 {
+            let args = self.router(args, experts.layer, self.at.choice);
+            let args = args.moves(traffic::route(shape, rows));
+            return self.stream.launch(&kernel::EXPAND_1, [blocks, shape.routing.used, 1], args);
+        }
+        let kernel = if self.at.tile == WIDE { &kernel::EXPAND_32 } else { &kernel::EXPAND_8 };
+        let args = space.visits.put(args).count(shape.routing.used).skip(4);
+        self.stream.launch(kernel, [blocks, tiles(shape, rows, self.at.tile), 1], args);
     }
 
     /// x += sum p down m
     fn reduce(&mut self, experts: &Experts<Matrix>) {
         let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
-        let args = space.m.put(experts.down.put(Args::default())).address(space.y);
+        let (weights, used, hidden) = (space.weights, shape.routing.used, shape.hidden);
+        let args = space.m.put(experts.down.put(Args::default()));
+        let args = args.moves(traffic::down(experts, space, shape, rows));
+        if rows == 1 {
+            let args = args.address(space.ids).address(weights).address(space.x);
+            let args = args.count(used).skip(4).moves(traffic::sums(hidden, rows));
+            return self.stream.launch(&kernel::REDUCE_1, [hidden / REDUCE_ROWS, 1, 1], args);
+        }
         let (kernel, blocks) = match self.at.tile {
-            WIDE => (&kernel::DOWN_32, shape.hidden.div_ceil(WIDE_ROWS)),
-            _ if rows == 1 => (&kernel::DOWN_1, shape.hidden / DOWN_ROWS),
-            _ => (&kernel::DOWN_8, shape.hidden / DOWN_ROWS),
+            WIDE => (&kernel::DOWN_32, hidden.div_ceil(WIDE_ROWS)),
+            _ => (&kernel::DOWN_8, hidden / DOWN_ROWS),
         };
         let grid = [blocks, tiles(shape, rows, self.at.tile), 1];
-        let args = space.visits.put(args).moves(traffic::down(experts, space, shape, rows));
-        let (weights, used) = (space.weights, shape.routing.used);
-        self.stream.launch(kernel, grid, args);
+        let args = space.visits.put(args.address(space.y));
+        self.stream.launch(kernel, grid, args.moves(traffic::products(hidden, rows * used)));
         self.blend(weights, used);
     }
 
@@ -198,8 +221,10 @@ impl<D: Device> Desk<'_, D> {
         let (space, shape) = (self.space(), self.shape());
         let args = Args::default().address(space.y).address(weights).address(space.x);
         let args = args.count(used).count(shape.hidden);
-        let args = args.moves(traffic::blend(shape.hidden, used, self.at.rows));
-        let blocks = [shape.hidden.div_ceil(256), self.at.rows, 1];
+        let rows = self.at.rows;
+        let args = args.moves(traffic::products(shape.hidden, rows * used));
+        let args = args.moves(traffic::sums(shape.hidden, rows));
+        let blocks = [shape.hidden.div_ceil(256), rows, 1];
         self.stream.launch(&kernel::BLEND, blocks, args);
     }
 
@@ -267,6 +292,9 @@ impl<D: Device> Desk<'_, D> {
                 all.chunks_exact(width).flat_map(|row| &row[columns.clone()]).copied().collect()
             }
             Tap::Route => {
+                if self.at.waits() {
+                    self.route(self.at.layer, self.at.choice);
+                }
                 let ids: Vec<u32> = self.stream.download(space.ids, rows * used).collect();
                 let weights = self.stream.download_floats(space.weights, rows * used);
                 let mut dense = vec![0.0; rows * shape.experts];
@@ -306,7 +334,7 @@ impl<D: Device> Desk<'_, D> {
                 }
                 self.stream.upload(space.ids, routes.iter().map(|route| route.0));
                 self.stream.upload(space.weights, routes.iter().map(|route| route.1));
-                return self.route(0, 2);
+                return self.route(0, Choice::Given);
             }
         };
         self.stream.upload_floats(acts.floats, values);
@@ -412,7 +440,10 @@ impl<D: Device> Backend for Gpu<D> {
             outputs: 0,
             deepest: 1,
             visible: 0,
+            singles: false,
             tile: COLUMNS,
+            layer: 0,
+            choice: Choice::Scores,
         };
         self.reserved = Some(reserved);
         if let Some(sharing) = &mut self.sharing {
@@ -434,6 +465,7 @@ impl<D: Device> Backend for Gpu<D> {
         reserved.outputs = batch.outputs.len();
         reserved.deepest = deepest(batch);
         reserved.visible = batch.spans.iter().map(|span| span.start + span.len).sum();
+        reserved.singles = batch.spans.iter().all(|span| span.len == 1);
         reserved.tile = COLUMNS;
         self.desk().place(batch);
     }
@@ -467,8 +499,10 @@ impl<D: Device> Backend for Gpu<D> {
 
     fn attend(&mut self, layer: &Layer<Self>, _: &Batch) {
         let mut desk = self.desk();
-        desk.rotate(layer);
-        desk.attend(layer.index);
+        if !desk.at.singles {
+            desk.rotate(layer);
+        }
+        desk.attend(layer);
     }
 
     fn project(&mut self, layer: &Layer<Self>) {
@@ -490,7 +524,13 @@ impl<D: Device> Backend for Gpu<D> {
             let part = Part { matrix, bias: Address::NONE, out, stride, add: false };
             desk.matmul(&[part], h, rows);
         }
-        desk.route(layer.index, layer.router.is_none().into());
+        let at = self.reserved.as_mut().expect("reserved");
+        at.layer = layer.index;
+        at.choice = if layer.router.is_some() { Choice::Scores } else { Choice::Only };
+        if !at.waits() || layer.experts.up.elsewhere.is_some() {
+            let (layer, choice) = (at.layer, at.choice);
+            self.desk().route(layer, choice);
+        }
     }
 
     fn expand(&mut self, experts: &Experts<Matrix>) {
@@ -590,6 +630,9 @@ impl<D: Device> Backend for Gpu<D> {
     fn write(&mut self, tap: Tap, values: &[f32]) {
         if let (Tap::M, Some(Sharing { host, holds_m: true, .. })) = (tap, &mut self.sharing) {
             return host.write(values);
+        }
+        if tap == Tap::Route {
+            self.reserved.as_mut().expect("reserved").choice = Choice::Given;
         }
         self.desk().write(tap, values);
     }

@@ -58,16 +58,19 @@ pub(crate) fn expand(of: &Experts<Matrix>, space: &Workspace, shape: &Shape, row
     weights + space.h.code_bytes(rows) + space.m.bytes(rows * shape.routing.used)
 }
 
-/// Down of the same, and its products.
+/// Down of the same.
 pub(crate) fn down(of: &Experts<Matrix>, space: &Workspace, shape: &Shape, rows: usize) -> usize {
-    let pairs = rows * shape.routing.used;
-    let products = pairs * shape.hidden * FLOAT;
-    experts(shape, rows, of.down.bytes) + space.m.code_bytes(pairs) + products
+    experts(shape, rows, of.down.bytes) + space.m.code_bytes(rows * shape.routing.used)
 }
 
-/// So many parts of a row, added to it.
-pub(crate) fn blend(hidden: usize, used: usize, rows: usize) -> usize {
-    rows * (used + 2) * hidden * FLOAT
+/// Its products with so many visits.
+pub(crate) fn products(hidden: usize, visits: usize) -> usize {
+    visits * hidden * FLOAT
+}
+
+/// Rows to which something is added.
+pub(crate) fn sums(hidden: usize, rows: usize) -> usize {
+    2 * rows * hidden * FLOAT
 }
 
 #[cfg(test)]

@@ -3,21 +3,16 @@
 // the others, or all of a row's splits in turn. Both fold in the same order and give the same
 // bits.
 //
-//     0 q [rows, heads, d], scaled   8 cache of this layer   16 table: pages of all spans   24
-//     first [rows] where a row's pages begin in it   32 position [rows]   40 out [rows, heads,
-//     d]   48 top [rows, heads, splits] largest score of a split   56 weight [rows, heads, splits]
-//     sum of exp(score - top)   64 part [rows, heads, splits, d] sum of exp(score - top) v   72
-//     heads 76 kv_heads   80 d   84 lanes that share a value's channels, a power of two   88
-//     splits: room for so many   92 whether a workgroup is one split
-
-@group(0) @binding(1) var<storage, read_write> rest: array<u32>;
-@group(0) @binding(10) var<storage, read> cache: array<vec4<u32>>;
+//     0 heads   56 q [rows, heads, d]; none: a row is all of its sequence, and turns its own   64
+//     cache of this layer   72 table: pages of all spans   80 first [rows] where a row's pages begin
+//     in it   88 position [rows]   96 out [rows, heads, d]   104 top [rows, heads, splits] largest
+//     score of a split   112 weight [rows, heads, splits] sum of exp(score - top)   120 part [rows,
+//     heads, splits, d] sum of exp(score - top) v   128 lanes that share a value's channels, a power
+//     of two   132 splits: room for so many   136 whether a workgroup is one split
 
 const SPLIT = 256u;
 
-var<workgroup> q: array<f32, 2048>; // [heads, 256]
 var<workgroup> p: array<f32, 2048>; // [heads, SPLIT], then [threads, 8]
-var<workgroup> parts: array<f32, 256>;
 var<workgroup> seen: u32;
 
 // (larger top, factor of what is before, factor of what comes)
@@ -46,7 +41,7 @@ fn score(key: u32, held: u32, d: u32, t: u32) {
         for (var i = 0u; i < 8u; i++) {
             let x = halves(word, i);
             for (var h = 0u; h < 8u; h++) {
-                if (h < held) { scores[h] = fma(q[h * 256u + c * 8u + i], x, scores[h]); }
+                if (h < held) { scores[h] = fma(turned[h * 256u + c * 8u + i], x, scores[h]); }
             }
         }
     }
@@ -55,11 +50,11 @@ fn score(key: u32, held: u32, d: u32, t: u32) {
 
 @compute @workgroup_size(256)
 fn attend(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) t: u32) {
-    let heads = count(72u);
-    let kv_heads = count(76u);
-    let d = count(80u);
-    let lanes = count(84u);
-    let spread = count(92u) != 0u;
+    let heads = count(32u);
+    let kv_heads = count(36u);
+    let d = count(40u);
+    let lanes = count(128u);
+    let spread = count(136u) != 0u;
     let row = block.x;
     let group = heads / kv_heads;
     let packs = (group + 7u) >> 3u;
@@ -67,17 +62,31 @@ fn attend(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_ind
     let pack = block.y % packs;
     let held = min(group - pack * 8u, 8u);
     let head = kv * group + pack * 8u; // the first of them
-    if (t == 0u) { seen = rest[place(32u) + row] + 1u; }
+    if (t == 0u) { seen = rest[place(88u) + row] + 1u; }
     let visible = workgroupUniformLoad(&seen);
     let splits = (visible + SPLIT - 1u) / SPLIT;
     let begin = select(0u, block.z, spread);
     let end = select(splits, min(begin + 1u, splits), spread);
-    for (var i = t; i < held * d; i += 256u) {
-        q[i / d * 256u + i % d] = bitcast<f32>(rest[place(0u) + (row * heads + head) * d + i]);
-    }
-    let table = place(16u) + rest[place(24u) + row];
-    let base = place(8u) / 4u + kv * 16u * d;
+    let table = place(72u) + rest[place(80u) + row];
+    let base = place(64u) / 4u + kv * 16u * d;
     let stride = kv_heads * 16u * d;
+    if (exists(56u)) {
+        let q = place(56u) + (row * heads + head) * d;
+        for (var i = t; i < held * d; i += 256u) {
+            turned[i / d * 256u + i % d] = bitcast<f32>(rest[q + i]);
+        }
+    } else {
+        // Of a row's own key and value only the split that sees them has need, and no other row.
+        if (begin < splits && end == splits) {
+            let other = t >> 5u; // key, value
+            turn_heads(t, row, heads + other * kv_heads + kv, other < 2u);
+            let page = base + rest[table + ((visible - 1u) >> 6u)] * stride;
+            if (other < 2u) { store_head(t, page, (visible - 1u) & 63u, other == 0u); }
+            storageBarrier();
+            workgroupBarrier();
+        }
+        turn_heads(t, row, head + (t >> 5u), (t >> 5u) < held);
+    }
     let mine = t >> 5u; // of the heads
     let lane = t & 31u;
     let chunk = lane % lanes;
@@ -129,13 +138,13 @@ fn attend(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_ind
         for (var i = 0u; i < 8u; i++) { p[t * 8u + i] = o[i]; }
         workgroupBarrier();
         if (!live || sub != 0u) { continue; }
-        let known = ((row * heads + head + mine) * count(88u)) + split;
+        let known = ((row * heads + head + mine) * count(132u)) + split;
         let f = factors(all_top, top);
         for (var i = 0u; i < 8u; i++) {
             var sum = 0.0;
             for (var s = 0u; s < subs; s++) { sum += p[(t + s * lanes) * 8u + i]; }
             if (spread) {
-                rest[place(64u) + known * d + chunk * 8u + i] = bitcast<u32>(sum);
+                rest[place(120u) + known * d + chunk * 8u + i] = bitcast<u32>(sum);
             } else if (split == 0u) {
                 all[i] = sum;
             } else {
@@ -143,14 +152,14 @@ fn attend(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_ind
             }
         }
         if (spread && lane == 0u) {
-            rest[place(48u) + known] = bitcast<u32>(top);
-            rest[place(56u) + known] = bitcast<u32>(weight);
+            rest[place(104u) + known] = bitcast<u32>(top);
+            rest[place(112u) + known] = bitcast<u32>(weight);
         }
         all_weight = select(fma(f.z, weight, f.y * all_weight), weight, split == 0u);
         all_top = select(f.x, top, split == 0u);
     }
     if (spread || !live || sub != 0u) { return; }
-    let out = place(40u) + (row * heads + head + mine) * d + chunk * 8u;
+    let out = place(96u) + (row * heads + head + mine) * d + chunk * 8u;
     for (var i = 0u; i < 8u; i++) { coded[out + i] = bitcast<u32>(all[i] / all_weight); }
 }
 

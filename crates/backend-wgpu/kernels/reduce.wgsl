@@ -1,5 +1,6 @@
-// reduce: x += sum of p_e (down_e m_e), experts ascending: first the products of every visit, then
-// their sum. Eight threads are a row of down, whose rows are short, and a workgroup has sixteen.
+// reduce: x += sum of p_e (down_e m_e), experts ascending: the products of every visit and then
+// their sum, or both at once for a row alone. Eight threads are a row of down, whose rows are short.
+// A workgroup has sixteen, or four of eight experts at a time.
 //
 //     0 down: matrix   48 m [pairs, ffn]: acts   88 out [pairs, hidden]
 //     96 order   104 expert   112 first   120 count: visits
@@ -44,5 +45,35 @@ fn blend(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_inde
         sum = fma(bitcast<f32>(rest[place(8u) + pair]), y, sum);
     }
     let at = place(16u) + row * hidden + i;
+    rest[at] = bitcast<u32>(bitcast<f32>(rest[at]) + sum);
+}
+
+// Products and sum of a row alone.
+//
+//     0 down: matrix   48 m [used, ffn]: acts   88 id [used]   96 weight [used]   104 x [hidden]
+//     112 used
+@compute @workgroup_size(256)
+fn reduce_1(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+    let used = count(112u);
+    let m = matrix(0u, 0u);
+    let base = block.x * 4u;
+    var c = columns_of(48u, 1u);
+    var sum = 0.0;
+    for (var first = 0u; first < used; first += 8u) {
+        let e = min(first + (t >> 5u), used - 1u);
+        c.row[0] = e;
+        let row = rest[place(88u) + e] * m.rows + base + ((t >> 3u) & 3u);
+        keep(multiply(m, row, &c, t & 7u, 8u), t >> 3u, 32u, t & 7u, 8u);
+        workgroupBarrier();
+        if (t < 4u) {
+            for (var i = 0u; i < min(8u, used - first); i++) {
+                let weight = bitcast<f32>(rest[place(96u) + first + i]);
+                sum = fma(weight, total(0u, 4u * i + t, 32u, 8u), sum);
+            }
+        }
+        workgroupBarrier();
+    }
+    if (t >= 4u) { return; }
+    let at = place(104u) + base + t;
     rest[at] = bitcast<u32>(bitcast<f32>(rest[at]) + sum);
 }

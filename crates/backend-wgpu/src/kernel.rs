@@ -41,6 +41,8 @@ pub struct Source {
 const PRELUDE: &str = include_str!("../kernels/prelude.wgsl");
 const CODES: &str = include_str!("../kernels/codes.wgsl");
 const WEIGHTS: &str = include_str!("../kernels/weights.wgsl");
+const HEADS: &str = include_str!("../kernels/heads.wgsl");
+const ROUTER: &str = include_str!("../kernels/router.wgsl");
 
 const NORM: &str = include_str!("../kernels/norm.wgsl");
 const QUANTISE: &str = include_str!("../kernels/quantise.wgsl");
@@ -69,8 +71,9 @@ const MATMUL_BINDINGS: &[Binding] = &[
     reads(8, &[128]),
     reads(9, &[208]),
 ];
+// Both have four addresses from 176 on, of visits or of a router.
 const EXPAND_BINDINGS: &[Binding] = &[
-    reads(1, &[176, 184, 192, 200]),
+    writes(1, &[176, 184, 192, 200]),
     writes(2, &[136, 144, 152, 160]),
     reads(3, &[96, 104, 112, 120]),
     reads(4, &[0, 8, 16, 24]),
@@ -78,6 +81,8 @@ const EXPAND_BINDINGS: &[Binding] = &[
 ];
 const DOWN_BINDINGS: &[Binding] =
     &[writes(1, &[88, 96, 104, 112, 120]), reads(3, &[48, 56, 64, 72]), reads(4, &[0, 8, 16, 24])];
+const REDUCE_BINDINGS: &[Binding] =
+    &[writes(1, &[88, 96, 104]), reads(3, &[48, 56, 64, 72]), reads(4, &[0, 8, 16, 24])];
 
 /// Every kernel.
 pub const SOURCES: [Source; 13] = [
@@ -100,39 +105,44 @@ pub const SOURCES: [Source; 13] = [
     Source {
         kernel: "rotate",
         entry: "rotate",
-        files: &[ROTATE],
+        files: &[HEADS, ROTATE],
         bindings: &[
-            writes(1, &[0, 24, 32, 40]),
+            writes(1, &[0, 24, 56, 64]),
             reads(7, &[8]),
             reads(8, &[16]),
-            writes(10, &[48]),
+            writes(10, &[72]),
         ],
         columns: None,
     },
     Source {
         kernel: "attend",
         entry: "attend",
-        files: &[CODES, ATTEND],
-        bindings: &[writes(1, &[0, 16, 24, 32, 48, 56, 64]), writes(2, &[40]), reads(10, &[8])],
+        files: &[CODES, HEADS, ATTEND],
+        bindings: &[
+            writes(1, &[0, 24, 56, 72, 80, 88, 104, 112, 120]),
+            writes(2, &[96]),
+            reads(7, &[8]),
+            reads(8, &[16]),
+            writes(10, &[64]),
+        ],
         columns: None,
     },
     Source {
         kernel: "gather",
         entry: "gather",
-        files: &[CODES, ATTEND],
+        files: &[CODES, HEADS, ATTEND],
         bindings: &[writes(1, &[0, 8, 16, 24]), writes(2, &[32, 40, 48, 56])],
         columns: None,
     },
     Source {
         kernel: "route",
         entry: "route",
-        files: &[ROUTE],
-        bindings: &[writes(1, &[0, 8, 16, 24, 32, 40, 48, 56])],
+        files: &[ROUTER, ROUTE],
+        bindings: &[writes(1, &[0, 8, 16, 24, 64, 72, 80, 88])],
         columns: None,
     },
-    multiplies("expand_1", "expand", &[CODES, WEIGHTS, EXPAND], EXPAND_BINDINGS, 1),
-    multiplies("expand_8", "expand", &[CODES, WEIGHTS, EXPAND], EXPAND_BINDINGS, 8),
-    multiplies("down_1", "down", &[WEIGHTS, REDUCE], DOWN_BINDINGS, 1),
+    multiplies("expand_1", "expand_1", &[CODES, WEIGHTS, ROUTER, EXPAND], EXPAND_BINDINGS, 1),
+    multiplies("expand_8", "expand", &[CODES, WEIGHTS, ROUTER, EXPAND], EXPAND_BINDINGS, 8),
     multiplies("down_8", "down", &[WEIGHTS, REDUCE], DOWN_BINDINGS, 8),
     Source {
         kernel: "blend",
@@ -141,6 +151,7 @@ pub const SOURCES: [Source; 13] = [
         bindings: &[writes(1, &[0, 8, 16])],
         columns: None,
     },
+    multiplies("reduce_1", "reduce_1", &[WEIGHTS, REDUCE], REDUCE_BINDINGS, 1),
 ];
 
 const fn multiplies(
@@ -183,9 +194,13 @@ mod tests {
             let source = &SOURCES[number];
             let declared = format!("\nfn {}(@builtin", source.entry);
             assert_eq!(source.text().matches(&declared).count(), 1, "{}", kernel.name);
-            // A device that runs four experts a thread in 256 has room for as many as a block of
-            // one each.
-            let threads = if kernel.name == "route" { EXPERTS as u32 / 4 } else { kernel.threads };
+            let threads = match kernel.name {
+                // Four experts a thread in 256 are as many as a block of one each.
+                "route" => EXPERTS as u32 / 4,
+                // A thread has one row where others have two.
+                "reduce_1" => 2 * kernel.threads,
+                _ => kernel.threads,
+            };
             let size = format!("@workgroup_size({threads})\nfn {}(", source.entry);
             assert!(source.text().contains(&size), "{}", kernel.name);
         }

@@ -30,5 +30,9 @@ fn every_format_has_the_same_bits_in_any_order_and_batch() {
         for (order, beside) in Order::ALL.into_iter().zip([0, 1, 7]) {
             company.add(shim(order).map(Gpu::new), beside);
         }
+        company.add(shim(Order::Forward).map(Gpu::new), 11); // more than are spread
+        for says in [false, true] {
+            company.add_watched(shim(Order::Reverse).map(Gpu::new), says);
+        }
     }
 }

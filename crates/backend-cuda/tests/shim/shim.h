@@ -239,6 +239,17 @@ inline unsigned __ballot_sync(unsigned, bool yes) {
     }
     return all;
 }
+// What a fold of all lanes of a warp gives.
+template <class F> unsigned fold_lanes(unsigned x, F f) {
+    for (int o = 16; o > 0; o >>= 1) x = f(x, __shfl_xor_sync(~0u, x, o));
+    return x;
+}
+inline unsigned __reduce_max_sync(unsigned, unsigned x) {
+    return fold_lanes(x, [](unsigned a, unsigned b) { return a > b ? a : b; });
+}
+inline unsigned __reduce_min_sync(unsigned, unsigned x) {
+    return fold_lanes(x, [](unsigned a, unsigned b) { return a < b ? a : b; });
+}
 inline int __any_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes) != 0; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(unsigned x) { return __builtin_ffs((int)x); }

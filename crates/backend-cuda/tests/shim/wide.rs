@@ -123,7 +123,11 @@ fn matmul(order: Order, name: &str, format: usize, (tokens, k): (usize, usize)) 
     let args = m.put(Args::default()).address(bias).address(out);
     let args = args.count(ROWS).count(0).count(0).skip(4).skip(160);
     let args = x.put(args).count(1).count(tokens);
-    let (rows, columns) = if name == "matmul_32" { (64, 32) } else { (8, 8) };
+    let (rows, columns) = match name {
+        "matmul_1" => (16, 1),
+        "matmul_8" => (8, 8),
+        _ => (64, 32),
+    };
     let grid = [ROWS.div_ceil(rows) as u32, tokens.div_ceil(columns) as u32, 1];
     device.launch(&Launch { kernel: kernel(name), grid, args });
     Some(read(&mut device, out, tokens * ROWS * 4))
@@ -137,10 +141,11 @@ fn visits(device: &mut Shim, tokens: usize, width: usize) -> ([Address; 4], usiz
     let id = piece(device, &ids);
     let zeros = piece(device, &vec![0; pairs]);
     let visits = [pairs, tiles, tiles, tiles].map(|len| piece(device, &vec![0; len]));
-    let args = [zeros, id, zeros, zeros].into_iter().chain(visits);
-    let args = args.fold(Args::default(), Args::address).number(1.0);
-    let args = args.count(tokens).count(EXPERTS).count(USED).count(1).count(tiles).count(0);
-    let args = args.count(2).count(width).skip(4);
+    let args = [zeros, id, zeros, zeros].into_iter();
+    let args = args.fold(Args::default(), Args::address).number(1.0).count(tokens);
+    // Chosen they are already.
+    let args = args.count(EXPERTS).count(USED).count(1).count(0).count(2).skip(4);
+    let args = visits.into_iter().fold(args, Args::address).count(tiles).count(width);
     device.launch(&Launch { kernel: kernel("route"), grid: [1, 1, 1], args });
     (visits, tiles)
 }

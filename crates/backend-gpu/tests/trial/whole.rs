@@ -14,7 +14,7 @@ use qwire_model::{
 
 use super::models::{golden, open, rewritten};
 
-const SEQUENCES: usize = 8;
+const SEQUENCES: usize = 12;
 
 pub fn load<B: Backend>(file: &Arc<File>, backend: B, positions: usize) -> Loaded<B> {
     let pages = SEQUENCES * positions.div_ceil(64);
@@ -97,6 +97,22 @@ impl Witness for Guide {
             routes.choices += pairs.clone().filter(|(own, _)| **own != 0.0).count();
             routes.others += pairs.filter(|(own, theirs)| **own != 0.0 && **theirs == 0.0).count();
             taps.write(Tap::Route, &theirs);
+        }
+    }
+}
+
+/// Looks where rows go, and may send them there.
+struct Echo {
+    says: bool,
+}
+
+impl Witness for Echo {
+    fn after(&mut self, _: usize, phase: Phase, _: &Batch, taps: &mut dyn Taps) {
+        if phase == Phase::Route {
+            let routes = taps.read(Tap::Route);
+            if self.says {
+                taps.write(Tap::Route, &routes);
+            }
         }
     }
 }
@@ -238,6 +254,19 @@ impl Company {
     pub fn add<D: Device>(&mut self, gpu: Option<Gpu<D>>, beside: usize) {
         let Some(gpu) = gpu else { return };
         let mut runner = load(&self.file, gpu, 64);
+        self.compare(&mut runner, beside);
+    }
+
+    /// Once more, alone, while somebody looks where the row goes, or says it.
+    pub fn add_watched<D: Device>(&mut self, gpu: Option<Gpu<D>>, says: bool) {
+        let Some(gpu) = gpu else { return };
+        let witness = Box::new(Echo { says });
+        let gpu = Witnessed::load(&self.file, gpu, witness, &mut |_, _| {});
+        let mut runner = load(&self.file, gpu.expect("the model loads"), 64);
+        self.compare(&mut runner, 0);
+    }
+
+    fn compare<R: Runner>(&mut self, runner: &mut R, beside: usize) {
         let mut all = Vec::new();
         for at in 0..3 {
             let mut batch = Batch { outputs: vec![beside / 2], ..Batch::default() };
@@ -246,7 +275,7 @@ impl Company {
                 batch.tokens.push(tokens(&self.file, number, 3)[at]);
                 batch.spans.push(Span { start: at, len: 1, pages: pages(number, 64) });
             }
-            all.extend(logits(&mut runner, &batch));
+            all.extend(logits(runner, &batch));
         }
         let expected = self.expected.get_or_insert_with(|| all.clone());
         assert!(all == *expected, "{}, {beside} beside", self.name);

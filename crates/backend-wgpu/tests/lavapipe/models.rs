@@ -48,8 +48,11 @@ fn bits_depend_on_nothing_but_the_tokens() {
 fn every_format_has_the_same_bits_in_any_batch() {
     for name in ["moe-q4_k_m", "moe-q5_k_m", "moe-bf16", "dense2-q6_k"] {
         let mut company = Company::new(name);
-        for beside in 0..8 {
+        for beside in (0..8).chain([11]) {
             company.add(device().map(Gpu::new), beside);
+        }
+        for says in [false, true] {
+            company.add_watched(device().map(Gpu::new), says);
         }
     }
 }
