@@ -333,7 +333,8 @@ impl Drop for Cuda {
 mod tests {
     use std::collections::BTreeSet;
 
-    use qwire_backend_gpu::kernel::{EXPERTS, OPS, SPLIT, WIDE};
+    use qwire_backend_gpu::kernel::{EXPERTS, OPS, SORTED, SPLIT, WIDE};
+    use qwire_model::backend::BEST;
 
     use super::*;
 
@@ -371,6 +372,7 @@ mod tests {
             ("prelude", format!("#define WIDE {WIDE}\n")),
             ("attend", format!("#define SPLIT {SPLIT}\n")),
             ("route", format!("pairs[{EXPERTS}], tiles[{EXPERTS}]")),
+            ("best", format!("#define SORTED {SORTED}\n#define KEPT {BEST}\n")),
         ] {
             assert!(source(op).contains(&text), "{op}.cu holds {text}");
         }

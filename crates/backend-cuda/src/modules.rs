@@ -22,6 +22,7 @@ pub(crate) const PTX: [(&str, &str); OPS.len()] = [
     ("route", include_str!("../kernels/ptx/route.ptx")),
     ("expand", include_str!("../kernels/ptx/expand.ptx")),
     ("reduce", include_str!("../kernels/ptx/reduce.ptx")),
+    ("best", include_str!("../kernels/ptx/best.ptx")),
 ];
 
 /// Every op for every target, as the same command writes it.

@@ -13,7 +13,8 @@ pub struct Kernel {
 }
 
 /// The files of kernels; each is compiled behind a prelude.
-pub const OPS: [&str; 7] = ["norm", "quantise", "matmul", "attend", "route", "expand", "reduce"];
+pub const OPS: [&str; 8] =
+    ["norm", "quantise", "matmul", "attend", "route", "expand", "reduce", "best"];
 
 macro_rules! kernels {
     ($(#[$said:meta])* $all:ident:
@@ -42,6 +43,7 @@ kernels! {
     DOWN_8: "reduce" "down_8" 128;
     BLEND: "reduce" "blend" 256;
     REDUCE_1: "reduce" "reduce_1" 128;
+    BEST: "best" "best" 1024;
 }
 
 kernels! {
@@ -69,5 +71,7 @@ pub(crate) const EXPAND_ROWS: usize = 32;
 /// Rows of `down` in a block, and in one that has all experts of a row alone.
 pub(crate) const DOWN_ROWS: usize = 16;
 pub(crate) const REDUCE_ROWS: usize = 4;
+/// Logits of which a block keeps the best.
+pub const SORTED: usize = 2048;
 /// Threads of the block that routes, each an expert.
 pub const EXPERTS: usize = 1024;

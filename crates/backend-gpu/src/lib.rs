@@ -23,6 +23,7 @@ mod planes;
 mod traffic;
 mod workspace;
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use qwire_model::Shape;
@@ -51,6 +52,7 @@ struct Reserved {
     outputs: usize,      // of this step
     deepest: usize,      // splits of attention of this step
     visible: usize,      // positions that its spans see, together
+    headed: Range<usize>, // outputs of this step whose logits are there
     singles: bool,       // whether each row is all of its span
     tile: usize,         // visits of a tile, at most
     layer: usize,        // that was routed last

@@ -3,17 +3,17 @@
 use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError};
 
-use qwire_model::backend::LOGIT_ROWS;
+use qwire_model::backend::{BEST, LOGIT_ROWS};
 use qwire_model::batch::PAGE;
 use qwire_model::{
     Backend, Batch, Experts, Halt, KvType, Layer, Limits, LoadError, PageForm, PageId, Phase,
-    Poison, Role, Shape, Tap, Weights,
+    Poison, Ranked, Role, Shape, Tap, Weights,
 };
 
 use crate::device::{Address, Args, Device, Stream};
 use crate::host::Sharing;
 use crate::kernel::{
-    self, COLUMNS, DOWN_ROWS, EXPAND_ROWS, EXPERTS, MATMUL_ROWS, REDUCE_ROWS, WARPS, WIDE,
+    self, COLUMNS, DOWN_ROWS, EXPAND_ROWS, EXPERTS, MATMUL_ROWS, REDUCE_ROWS, SORTED, WARPS, WIDE,
     WIDE_ROWS,
 };
 use crate::matrix::Matrix;
@@ -245,6 +245,29 @@ impl<D: Device> Desk<'_, D> {
         self.blend(ones, 1);
     }
 
+    /// The best of so many rows of logits: of each share of a row, then of those of all shares.
+    fn best(&mut self, rows: usize, vocab: usize) -> Vec<Ranked> {
+        let Reserved { space, .. } = self.at;
+        let (mut from, mut count) = ((space.logits, Address::NONE), vocab);
+        for to in space.best.into_iter().cycle() {
+            let shares = count.div_ceil(SORTED);
+            let args = Args::default().address(from.0).address(from.1).address(to);
+            let args = args.count(count).count(shares).moves(traffic::best(rows * count));
+            self.stream.launch(&kernel::BEST, [shares, rows, 1], args);
+            (from, count) = ((Address::NONE, to), shares * BEST);
+            if shares == 1 {
+                break;
+            }
+        }
+        let words: Vec<u32> = self.stream.download(from.1, rows * BEST * 2).collect();
+        let ranked = |word: &[u32; 2]| {
+            let sign = if word[1] >> 31 == 1 { 1 << 31 } else { u32::MAX };
+            Ranked { token: !word[0], logit: f32::from_bits(word[1] ^ sign) }
+        };
+        let rows = words.as_chunks::<2>().0.chunks_exact(BEST);
+        rows.flat_map(|row| row[..BEST.min(vocab)].iter().map(ranked)).collect()
+    }
+
     /// What kernels are told of a batch's rows.
     fn place(&mut self, batch: &Batch) {
         let Reserved { space, shape, .. } = self.at;
@@ -348,6 +371,20 @@ impl<D: Device> Gpu<D> {
         Desk { stream, at: self.reserved.as_ref().expect("reserved") }
     }
 
+    /// Logits of some outputs, unless they are there already.
+    fn head(&mut self, head: &Matrix, outputs: Range<usize>) {
+        assert!(outputs.len() <= LOGIT_ROWS);
+        let at = self.reserved.as_mut().expect("reserved");
+        if at.headed == outputs {
+            return;
+        }
+        at.headed = outputs.clone();
+        let mut desk = self.desk();
+        let (last, out) = (desk.space().last.starting_at(outputs.start), desk.space().logits);
+        let part = Part { matrix: head, bias: Address::NONE, out, stride: head.rows, add: false };
+        desk.matmul(&[part], last, outputs.len());
+    }
+
     /// How many visits a tile of a layer has.
     fn cut(&mut self, experts: &Experts<Matrix>) {
         let at = self.reserved.as_mut().expect("reserved");
@@ -418,8 +455,8 @@ impl<D: Device> Backend for Gpu<D> {
             return Err(LoadError(problem));
         }
         let positions = (limits.pages * PAGE).min(shape.context.next_multiple_of(PAGE));
-        let logits = limits.outputs.min(LOGIT_ROWS) * self.vocab;
-        let lay = |starts| Workspace::at(starts, shape, limits, positions, logits);
+        let vocab = self.vocab;
+        let lay = |starts| Workspace::at(starts, shape, limits, positions, vocab);
         let bytes = shape.page_bytes(KvType::F16) / shape.layers * limits.pages;
         let (_, lens) = lay(Pieces::default());
         let problem = |what: &str, error: &LoadError| LoadError(format!("{what}: {error}"));
@@ -440,6 +477,7 @@ impl<D: Device> Backend for Gpu<D> {
             outputs: 0,
             deepest: 1,
             visible: 0,
+            headed: 0..0,
             singles: false,
             tile: COLUMNS,
             layer: 0,
@@ -465,6 +503,7 @@ impl<D: Device> Backend for Gpu<D> {
         reserved.outputs = batch.outputs.len();
         reserved.deepest = deepest(batch);
         reserved.visible = batch.spans.iter().map(|span| span.start + span.len).sum();
+        reserved.headed = 0..0;
         reserved.singles = batch.spans.iter().all(|span| span.len == 1);
         reserved.tile = COLUMNS;
         self.desk().place(batch);
@@ -560,13 +599,17 @@ impl<D: Device> Backend for Gpu<D> {
     }
 
     fn logits(&mut self, head: &Matrix, outputs: Range<usize>) -> &[f32] {
-        assert!(outputs.len() <= LOGIT_ROWS);
-        let mut desk = self.desk();
-        let (last, out) = (desk.space().last.starting_at(outputs.start), desk.space().logits);
-        let part = Part { matrix: head, bias: Address::NONE, out, stride: head.rows, add: false };
-        desk.matmul(&[part], last, outputs.len());
-        self.logits = self.desk().stream.download_floats(out, outputs.len() * head.rows);
+        let count = outputs.len() * head.rows;
+        self.head(head, outputs);
+        let desk = self.desk();
+        self.logits = desk.stream.download_floats(desk.at.space.logits, count);
         &self.logits
+    }
+
+    fn best(&mut self, head: &Matrix, outputs: Range<usize>) -> Option<Vec<Ranked>> {
+        let rows = outputs.len();
+        self.head(head, outputs);
+        Some(self.desk().best(rows, head.rows))
     }
 
     fn hidden(&self, outputs: Range<usize>) -> Vec<f32> {

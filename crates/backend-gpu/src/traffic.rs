@@ -73,6 +73,11 @@ pub(crate) fn sums(hidden: usize, rows: usize) -> usize {
     2 * rows * hidden * FLOAT
 }
 
+/// So many logits or candidates of which the best are kept.
+pub(crate) fn best(count: usize) -> usize {
+    count * FLOAT
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,10 +3,11 @@
 //! It lies in three pieces of memory, because some drivers let a kernel write to a piece or read it
 //! as wide words, not both: what matrices but `down` read, what `down` reads, and all else.
 
+use qwire_model::backend::{BEST, LOGIT_ROWS};
 use qwire_model::{Batch, Limits, Shape};
 
 use crate::device::{Address, Args};
-use crate::kernel::{COLUMNS, SPLIT};
+use crate::kernel::{COLUMNS, SORTED, SPLIT};
 
 /// Rows of activations as kernels read them: floats, and codes of two bytes with their scales.
 #[derive(Clone, Copy, Debug)]
@@ -65,31 +66,33 @@ impl Visits {
 
 /// The buffers between phases, and what a step is told of its rows.
 pub(crate) struct Workspace {
-    pub(crate) x: Address,        // [rows, hidden]
-    pub(crate) aside: Address,    // another, of a parked batch
-    pub(crate) h: Acts,           // norm(x), [rows, hidden]
-    pub(crate) qkv: Address,      // [rows, q_dim + 2 kv_dim]
-    pub(crate) q: Address,        // normed, turned and scaled, [rows, q_dim]
-    pub(crate) a: Acts,           // [rows, q_dim]
-    pub(crate) router: Address,   // [rows, experts]
-    pub(crate) ids: Address,      // [rows, used]
-    pub(crate) weights: Address,  // [rows, used]
-    pub(crate) ones: Address,     // [rows] the weights of what a host has summed
-    pub(crate) visits: Visits,    //
-    pub(crate) m: Acts,           // [rows * used, ffn]
-    pub(crate) y: Address,        // [rows * used, hidden]
-    pub(crate) last: Acts,        // [outputs, hidden]
-    pub(crate) logits: Address,   // [LOGIT_ROWS, vocab]
-    pub(crate) top: Address,      // [spread, heads, splits]
-    pub(crate) weight: Address,   // the same
-    pub(crate) part: Address,     // [spread, heads, splits, d]
-    pub(crate) faults: Address,   // [rows]
+    pub(crate) x: Address,       // [rows, hidden]
+    pub(crate) aside: Address,   // another, of a parked batch
+    pub(crate) h: Acts,          // norm(x), [rows, hidden]
+    pub(crate) qkv: Address,     // [rows, q_dim + 2 kv_dim]
+    pub(crate) q: Address,       // normed, turned and scaled, [rows, q_dim]
+    pub(crate) a: Acts,          // [rows, q_dim]
+    pub(crate) router: Address,  // [rows, experts]
+    pub(crate) ids: Address,     // [rows, used]
+    pub(crate) weights: Address, // [rows, used]
+    pub(crate) ones: Address,    // [rows] the weights of what a host has summed
+    pub(crate) visits: Visits,   //
+    pub(crate) m: Acts,          // [rows * used, ffn]
+    pub(crate) y: Address,       // [rows * used, hidden]
+    pub(crate) last: Acts,       // [outputs, hidden]
+    pub(crate) logits: Address,  // [LOGIT_ROWS, vocab]
+    /// The best of them, of each share of the vocabulary: kept in turns.
+    pub(crate) best: [Address; 2], // [LOGIT_ROWS, shares, BEST] of two words
+    pub(crate) top: Address,     // [spread, heads, splits]
+    pub(crate) weight: Address,  // the same
+    pub(crate) part: Address,    // [spread, heads, splits, d]
+    pub(crate) faults: Address,  // [rows]
     pub(crate) position: Address, // [rows]
-    pub(crate) slot: Address,     // [rows]
-    pub(crate) first: Address,    // [rows] the row's pages in `table`
-    pub(crate) pick: Address,     // [outputs] rows
-    pub(crate) turn: Address,     // [rows, 2, pairs] cosines, sines
-    pub(crate) table: Address,    // pages of all spans
+    pub(crate) slot: Address,    // [rows]
+    pub(crate) first: Address,   // [rows] the row's pages in `table`
+    pub(crate) pick: Address,    // [outputs] rows
+    pub(crate) turn: Address,    // [rows, 2, pairs] cosines, sines
+    pub(crate) table: Address,   // pages of all spans
     /// Splits that a sequence can have.
     pub(crate) splits: usize,
 }
@@ -150,13 +153,16 @@ impl Workspace {
         shape: &Shape,
         limits: Limits,
         positions: usize,
-        logits: usize,
+        vocab: usize,
     ) -> (Self, Pieces<usize>) {
         let (rows, pairs) = (limits.rows, limits.rows * shape.routing.used);
         let (hidden, q_dim, kv_dim) = (shape.hidden, shape.q_dim(), shape.kv_dim());
         let splits = positions.div_ceil(SPLIT).next_power_of_two();
         let spread = rows.min(SPREAD) * shape.heads * splits;
         let tiles = tiles(shape, rows, COLUMNS);
+        let outputs = limits.outputs.min(LOGIT_ROWS);
+        let shares = vocab.div_ceil(SORTED);
+        let kept = |shares: usize| outputs * shares * BEST * 2;
         let mut inputs = Taker::new(starts.inputs);
         let h = inputs.acts(rows, hidden);
         let (a, last) = (inputs.acts(rows, q_dim), inputs.acts(limits.outputs, hidden));
@@ -185,7 +191,8 @@ impl Workspace {
             m,
             y: take(pairs * hidden),
             last,
-            logits: take(logits),
+            logits: take(outputs * vocab),
+            best: [take(kept(shares)), take(kept((shares * BEST).div_ceil(SORTED)))],
             top: take(spread),
             weight: take(spread),
             part: take(spread * shape.head_dim),

@@ -52,6 +52,7 @@ const ATTEND: &str = include_str!("../kernels/attend.wgsl");
 const ROUTE: &str = include_str!("../kernels/route.wgsl");
 const EXPAND: &str = include_str!("../kernels/expand.wgsl");
 const REDUCE: &str = include_str!("../kernels/reduce.wgsl");
+const BEST: &str = include_str!("../kernels/best.wgsl");
 
 const fn reads(number: u32, fields: &'static [usize]) -> Binding {
     Binding { number, access: Access::Read, fields }
@@ -85,7 +86,7 @@ const REDUCE_BINDINGS: &[Binding] =
     &[writes(1, &[88, 96, 104]), reads(3, &[48, 56, 64, 72]), reads(4, &[0, 8, 16, 24])];
 
 /// Every kernel.
-pub const SOURCES: [Source; 13] = [
+pub const SOURCES: [Source; 14] = [
     Source {
         kernel: "norm_rows",
         entry: "norm_rows",
@@ -152,6 +153,13 @@ pub const SOURCES: [Source; 13] = [
         columns: None,
     },
     multiplies("reduce_1", "reduce_1", &[WEIGHTS, REDUCE], REDUCE_BINDINGS, 1),
+    Source {
+        kernel: "best",
+        entry: "best",
+        files: &[BEST],
+        bindings: &[writes(1, &[0, 8, 16])],
+        columns: None,
+    },
 ];
 
 const fn multiplies(
@@ -185,7 +193,8 @@ pub fn numbered() -> impl Iterator<Item = (&'static Kernel, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qwire_backend_gpu::kernel::{COLUMNS, EXPERTS, SPLIT};
+    use qwire_backend_gpu::kernel::{COLUMNS, EXPERTS, SORTED, SPLIT};
+    use qwire_model::backend::BEST as KEPT;
 
     #[test]
     fn every_kernel_has_one_source_that_declares_it() {
@@ -197,6 +206,8 @@ mod tests {
             let threads = match kernel.name {
                 // Four experts a thread in 256 are as many as a block of one each.
                 "route" => EXPERTS as u32 / 4,
+                // A thread compares four pairs, of as many as a block has threads.
+                "best" => kernel.threads / 4,
                 // A thread has one row where others have two.
                 "reduce_1" => 2 * kernel.threads,
                 _ => kernel.threads,
@@ -222,5 +233,7 @@ mod tests {
     fn both_sides_agree_on_sizes() {
         assert!(WEIGHTS.contains(&format!("override COLUMNS: u32 = {COLUMNS}u;")));
         assert!(ATTEND.contains(&format!("const SPLIT = {SPLIT}u;")));
+        let sorted = format!("const SORTED = {SORTED}u;\nconst KEPT = {KEPT}u;\n");
+        assert!(BEST.contains(&sorted));
     }
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use qwire_engine::sampler::{Dry, Poison, Sampler, Sampling, logprob, top_logprobs};
+use qwire_model::Ranked;
 
 fn sample(sampling: &Sampling, logits: &[f32], history: &[u32], position: u64) -> u32 {
     let mut sampler = Sampler::new(sampling.clone(), logits.len()).expect("valid parameters");
@@ -222,6 +223,38 @@ fn poison_is_named() {
 }
 
 /// The ids in order with their probabilities, by a full sort.
+/// As a device ranks them.
+fn best(logits: &[f32], few: usize) -> Vec<Ranked> {
+    let all = (0..).zip(logits).map(|(token, logit)| Ranked { token, logit: *logit });
+    let mut all: Vec<_> = all.collect();
+    all.sort_by(|a, b| b.logit.partial_cmp(&a.logit).unwrap().then(a.token.cmp(&b.token)));
+    all.truncate(few);
+    all
+}
+
+/// Where a penalty may have put a token behind one that is not among the best, all are asked.
+#[test]
+fn the_best_tokens_may_not_be_enough() {
+    let logits = [5.0, 4.0, 3.0, 2.0];
+    let with = |presence_penalty| Sampling { presence_penalty, ..Sampling::default() };
+    for (penalty, few, decided) in
+        [(0.5, 1, None), (0.5, 2, Some(0)), (1.5, 2, None), (1.5, 3, Some(1)), (9.0, 4, Some(1))]
+    {
+        let mut sampler = Sampler::new(with(penalty), 4).unwrap();
+        assert_eq!(sampler.decide(&best(&logits, few), &[0], 0), decided, "{penalty}, {few}");
+    }
+    let mut raised = Sampler::new(with(-1.0), 4).unwrap();
+    assert_eq!(raised.decide(&best(&logits, 4), &[0], 0), None);
+    let mut wide = Sampler::new(warm(), 4).unwrap();
+    assert_eq!(wide.decide(&best(&logits, 4), &[], 0), None);
+    for damaged in [f32::NAN, f32::INFINITY] {
+        let mut list = best(&logits, 4);
+        list[0].logit = damaged;
+        let mut sampler = Sampler::new(Sampling::default(), 4).unwrap();
+        assert_eq!(sampler.decide(&list, &[], 0), None);
+    }
+}
+
 fn ranked(logits: &[f32]) -> Vec<(u32, f64)> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights = logits.iter().map(|&x| libm::exp(f64::from(x) - f64::from(max)));
@@ -280,6 +313,35 @@ proptest! {
             .map(|c| c.1)
             .sum();
         prop_assert!(nearer < f64::from(p) + 1e-12, "{} of the mass is nearer", nearer);
+    }
+
+    #[test]
+    fn the_best_tokens_decide_as_all_do(
+        logits in logits(), temperature in prop_oneof![Just(0.0f32), 0.3f32..2.0],
+        top_k in 1u32..70, (top_p, min_p, typical_p) in (0.0f32..=1.0, 0.0f32..0.3, 0.0f32..=1.0),
+        repetition_penalty in prop_oneof![Just(1.0f32), 1.0f32..2.0],
+        presence_penalty in prop_oneof![Just(0.0f32), 0.0f32..4.0],
+        history in prop::collection::vec(0u32..40, 0..60), few in 1usize..65,
+        window in 0u32..70, position: u64, seed: u64,
+    ) {
+        let sampling = Sampling {
+            temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty,
+            penalty_window: window, seed, ..Sampling::default()
+        };
+        let mut sampler = Sampler::new(sampling.clone(), logits.len()).unwrap();
+        let best = best(&logits, few);
+        let decided = sampler.decide(&best, &history, position);
+        if let Some(token) = decided {
+            prop_assert_eq!(token, sample(&sampling, &logits, &history, position));
+        }
+        let needed = if sampling.is_greedy() { 1 } else { top_k as usize };
+        let unchanged = (repetition_penalty, presence_penalty) == (1.0, 0.0) || window == 0;
+        if sampler.takes_best() && (few >= logits.len() || unchanged && few >= needed) {
+            prop_assert!(decided.is_some());
+        }
+        // What it was asked leaves no trace.
+        let after = sampler.sample(&logits, &history, position, None);
+        prop_assert_eq!(after, Ok(sample(&sampling, &logits, &history, position)));
     }
 
     #[test]

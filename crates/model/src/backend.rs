@@ -84,6 +84,17 @@ pub struct PageForm {
 /// Rows of logits computed at once.
 pub const LOGIT_ROWS: usize = 64;
 
+/// Tokens of a row that a device ranks, or all of a smaller vocabulary.
+pub const BEST: usize = 64;
+
+/// A token and its logit.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[allow(missing_docs)]
+pub struct Ranked {
+    pub token: u32,
+    pub logit: f32,
+}
+
 /// A buffer between phases, for comparison and for tests: [rows, ..] in f32.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tap {
@@ -251,6 +262,11 @@ pub trait Backend: Sized + Send {
 
     /// Logits of some outputs of the last step, [outputs, vocab]; at most [`LOGIT_ROWS`].
     fn logits(&mut self, head: &Self::Matrix, outputs: Range<usize>) -> &[f32];
+    /// The best of them, [outputs, [`BEST`]]: falling, equal ones by their tokens, NaN before all.
+    /// None where the device has all of them at hand, and nothing is gained.
+    fn best(&mut self, _head: &Self::Matrix, _outputs: Range<usize>) -> Option<Vec<Ranked>> {
+        None
+    }
     /// Final-normed rows of the last step's outputs, [outputs, hidden].
     fn hidden(&self, outputs: Range<usize>) -> Vec<f32>;
     /// Copies a page of every layer.

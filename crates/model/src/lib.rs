@@ -19,7 +19,9 @@ pub mod shape;
 pub mod synthetic;
 pub mod weights;
 
-pub use backend::{Backend, Halt, Host, KvType, Limits, PageForm, Phase, Poison, Role, Tap};
+pub use backend::{
+    Backend, Halt, Host, KvType, Limits, PageForm, Phase, Poison, Ranked, Role, Tap,
+};
 pub use batch::{Batch, PageId, Span, TokenId};
 pub use forward::forward;
 pub use model::{Experts, Layer, Model, Projection, describe};

@@ -12,6 +12,7 @@ use qwire_model::{
     Witness, Witnessed,
 };
 
+use super::best::sorted;
 use super::models::{golden, open, rewritten};
 
 const SEQUENCES: usize = 12;
@@ -276,6 +277,15 @@ impl Company {
                 batch.spans.push(Span { start: at, len: 1, pages: pages(number, 64) });
             }
             all.extend(logits(runner, &batch));
+            // Ranked behind the logits, and before anybody asked for them.
+            for again in [true, false] {
+                let expected = sorted(runner.logits(0..1));
+                if !again {
+                    assert_eq!(runner.step(&batch), []);
+                }
+                let best = runner.best(0..1);
+                assert!(best.is_none_or(|best| best == expected), "{}, step {at}", self.name);
+            }
         }
         let expected = self.expected.get_or_insert_with(|| all.clone());
         assert!(all == *expected, "{}, {beside} beside", self.name);

@@ -5,11 +5,16 @@ use qwire_kernels::half::{f16_to_f32, f32_to_f16};
 
 use crate::device;
 use crate::trial::codes::{self, kernel, piece, read};
-use crate::trial::products;
+use crate::trial::{best, products};
 
 #[test]
 fn codes_are_those_of_the_cpu() {
     codes::are_those_of_the_cpu(device());
+}
+
+#[test]
+fn the_best_logits_are_those_of_a_sort() {
+    best::shares_are_sorted(device());
 }
 
 /// Numbers around every rounding to half precision, and what is beyond it on both sides.

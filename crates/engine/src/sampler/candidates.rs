@@ -75,6 +75,14 @@ impl Candidates {
         self.list.get(rank).copied()
     }
 
+    /// Starts over with a whole set, in no order.
+    pub fn take(&mut self, set: impl Iterator<Item = Candidate>) {
+        self.list.clear();
+        self.list.extend(set);
+        self.list.sort_unstable_by(best_first);
+        self.truncated = true;
+    }
+
     fn rank_to(&mut self, scores: &[f32], depth: usize) {
         rank(scores, depth, &mut self.list);
         self.depth = depth;
@@ -91,7 +99,9 @@ impl Candidates {
 
     /// The whole set, in order.
     pub fn all(&mut self, scores: &[f32]) -> &[Candidate] {
-        self.truncate(scores, scores.len());
+        if !self.truncated {
+            self.truncate(scores, scores.len());
+        }
         &self.list
     }
 

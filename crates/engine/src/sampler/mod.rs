@@ -1,6 +1,7 @@
 //! The sampler: logits and history in, one token out.
 //!
-//! It is the definition for the whole system; a device may only take the greedy choice earlier.
+//! It is the definition for the whole system. Where a device has ranked the best tokens, those may
+//! be all that a draw can see ([`Sampler::decide`]): then the rest stay where they are.
 //! The chain has one order, llama.cpp's default, and temperature comes last: the truncations see
 //! probabilities at temperature 1.
 //!
@@ -28,6 +29,9 @@ pub use sampling::Sampling;
 pub use softmax::top_logprobs;
 
 use std::fmt;
+
+use qwire_model::Ranked;
+use qwire_model::backend::BEST;
 
 use crate::constraint::Mask;
 
@@ -117,6 +121,52 @@ impl Sampler {
         }
     }
 
+    /// Whether the best tokens may be enough for a draw.
+    pub fn takes_best(&self) -> bool {
+        let s = &self.sampling;
+        let lowers =
+            s.repetition_penalty >= 1.0 && s.presence_penalty >= 0.0 && s.frequency_penalty >= 0.0;
+        let few = s.top_k > 0 && (s.top_k as usize) < self.vocab && s.top_k as usize <= BEST;
+        let simple = s.logit_bias.is_empty() && !s.dry.is_on();
+        simple && (s.is_greedy() || few) && (lowers || !self.penalises())
+    }
+
+    /// What [`Sampler::sample`] would choose from all logits without a mask, by the best of them
+    /// alone; none where it may depend on others.
+    pub fn decide(&mut self, best: &[Ranked], history: &[u32], position: u64) -> Option<u32> {
+        let sound = |logit: f32| f32::NEG_INFINITY < logit && logit < f32::INFINITY;
+        if !self.takes_best() || !sound(best.first()?.logit) {
+            return None;
+        }
+        let needed = if self.sampling.is_greedy() { 1 } else { self.sampling.top_k as usize };
+        // What is not among them is no better than the last of them.
+        let last = best.last()?.logit;
+        let whole = best.len() == self.vocab || last == f32::NEG_INFINITY;
+        let edited = self.penalises();
+        let window = if edited { self::last(history, self.sampling.penalty_window) } else { &[] };
+        self.tally.resize(self.vocab, 0);
+        count(window, &mut self.tally);
+        let (s, tally) = (&self.sampling, &self.tally);
+        let lowered = best.iter().filter(|ranked| sound(ranked.logit)).map(|ranked| {
+            let score = penalised(s, ranked.logit, tally[ranked.token as usize]);
+            Candidate { id: ranked.token, score }
+        });
+        self.candidates.take(lowered);
+        for token in window {
+            self.tally.get_mut(*token as usize).into_iter().for_each(|count| *count = 0);
+        }
+        self.candidates.truncate(&[], needed);
+        let worst = self.candidates.all(&[]).get(needed - 1).map(|candidate| candidate.score);
+        let enough = if edited { worst.is_some_and(|worst| worst > last) } else { worst.is_some() };
+        if !enough && !whole {
+            return None;
+        }
+        if self.sampling.is_greedy() {
+            return self.candidates.get(&[], 0).map(|candidate| candidate.id);
+        }
+        self.narrow(&[], position).ok()
+    }
+
     /// Whether any step changes a logit.
     fn edits(&self) -> bool {
         !self.sampling.logit_bias.is_empty() || self.penalises() || self.sampling.dry.is_on()
@@ -154,12 +204,17 @@ impl Sampler {
         if s.is_greedy() {
             return first(scores, max.unwrap_or_else(|| softmax::max(scores)));
         }
-        let set = &mut self.candidates;
-        set.reset();
+        self.candidates.reset();
         // A k that covers the vocabulary is off, so that it cannot change the order of a sum.
         if s.top_k > 0 && (s.top_k as usize) < scores.len() {
-            set.truncate(scores, s.top_k as usize);
+            self.candidates.truncate(scores, s.top_k as usize);
         }
+        self.narrow(scores, position)
+    }
+
+    /// A draw from the candidates, of which there are no more than top_k.
+    fn narrow(&mut self, scores: &[f32], position: u64) -> Result<u32, Poison> {
+        let (s, set) = (&self.sampling, &mut self.candidates);
         if s.typical_p < 1.0 {
             self.typical.truncate(set, scores, s.typical_p);
         }
@@ -208,23 +263,32 @@ fn finite(edited: f32, score: f32) -> f32 {
 /// Per distinct token of the window: r = repetition, p = presence, f = frequency, n = its count;
 /// x > 0: x/r, else x·r; then − (n·f + p).
 fn penalise(s: &Sampling, scores: &mut [f32], window: &[u32], tally: &mut [u32]) {
+    count(window, tally);
+    for &token in window {
+        let Some(count) = tally.get_mut(token as usize) else { continue };
+        let count = std::mem::take(count);
+        let score = &mut scores[token as usize];
+        *score = penalised(s, *score, count);
+    }
+}
+
+/// How often the window has each token.
+fn count(window: &[u32], tally: &mut [u32]) {
     for &token in window {
         if let Some(count) = tally.get_mut(token as usize) {
             *count += 1;
         }
     }
-    for &token in window {
-        let Some(count) = tally.get_mut(token as usize) else { continue };
-        let count = std::mem::take(count);
-        if count > 0 {
-            let x = scores[token as usize];
-            let r = s.repetition_penalty;
-            let repeated = finite(if x > 0.0 { x / r } else { x * r }, x);
-            let n = count as f32;
-            let counted = (n * s.frequency_penalty).clamp(f32::MIN, f32::MAX) + s.presence_penalty;
-            scores[token as usize] = lowered(repeated, counted);
-        }
+}
+
+fn penalised(s: &Sampling, x: f32, count: u32) -> f32 {
+    if count == 0 {
+        return x;
     }
+    let r = s.repetition_penalty;
+    let repeated = finite(if x > 0.0 { x / r } else { x * r }, x);
+    let counted = (count as f32 * s.frequency_penalty).clamp(f32::MIN, f32::MAX);
+    lowered(repeated, counted + s.presence_penalty)
 }
 
 /// The first token with this score.

@@ -10,7 +10,7 @@ use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{Poison, Runner};
 
 use super::pace::{Turn, learned};
-use super::sequence::{Key, Sequence, first_fault};
+use super::sequence::{Key, Row, Sequence, first_fault};
 use super::{Parked, Scheduler};
 use crate::event::{Event, Fault, Finish, Sampled};
 use crate::request::{Report, RequestId};
@@ -32,24 +32,49 @@ impl Scheduler {
         }
         for (block, keys) in keys.chunks(LOGIT_ROWS).enumerate() {
             let first = block * LOGIT_ROWS;
-            let runner = &mut *runner;
-            let logits = match guarded(move || runner.logits(first..first + keys.len())) {
-                Ok(logits) => logits,
+            let vocab = self.door.bounds.vocab;
+            let rows = self.decided(keys, first, runner).and_then(|tokens| {
+                if let Some(tokens) = tokens {
+                    return Ok(tokens.into_iter().map(Row::Decided).collect());
+                }
+                let runner = &mut *runner;
+                let logits = guarded(move || runner.logits(first..first + keys.len()))?;
+                Ok(logits.chunks(vocab).map(Row::Logits).collect::<Vec<_>>())
+            });
+            let rows = match rows {
+                Ok(rows) => rows,
                 Err(fault) => {
                     self.counters.crashes += 1;
                     keys.iter().for_each(|key| self.fail(*key, fault.clone()));
                     continue;
                 }
             };
-            for (i, (key, logits)) in
-                keys.iter().zip(logits.chunks(self.door.bounds.vocab)).enumerate()
-            {
+            for (i, (key, row)) in keys.iter().zip(rows).enumerate() {
                 match first_fault(faults, first + i..first + i + 1) {
                     Some(fault) => self.fail(*key, fault),
-                    None => self.sample(*key, logits, now),
+                    None => self.sample(*key, row, now),
                 }
             }
         }
+    }
+
+    /// The tokens that follow, where the best logits of these sequences' outputs, from `first` on,
+    /// leave no other.
+    fn decided(
+        &mut self,
+        keys: &[Key],
+        first: usize,
+        runner: &mut dyn Runner,
+    ) -> Result<Option<Vec<u32>>, Fault> {
+        if !keys.iter().all(|key| self.running[key].takes_best()) {
+            return Ok(None);
+        }
+        let Some(best) = guarded(move || runner.best(first..first + keys.len()))? else {
+            return Ok(None);
+        };
+        let rows = keys.iter().zip(best.chunks(best.len() / keys.len()));
+        let decide = |(key, best)| self.running.get_mut(key).expect("it runs").decide(best);
+        guarded(|| rows.map(decide).collect())
     }
 
     /// The step had guesses: draws from row after row, as long as the guess before it was right.
@@ -69,7 +94,7 @@ impl Scheduler {
         for (row, logits) in logits.chunks(self.door.bounds.vocab).enumerate() {
             drawn = match first_fault(faults, row..row + 1) {
                 Some(fault) => Err(fault),
-                None => self.draw(key, logits, now),
+                None => self.draw(key, Row::Logits(logits), now),
             };
             let goes_on = matches!(drawn, Ok(None));
             if !goes_on || guessed.get(row) != self.running[&key].history.last() {
@@ -236,8 +261,13 @@ impl Scheduler {
             return self.finish(key, Finish::Length, now);
         }
         let last = parked.outputs.len() - 1;
+        match self.decided(&[key], last, runner) {
+            Ok(Some(tokens)) => return self.sample(key, Row::Decided(tokens[0]), now),
+            Ok(None) => {}
+            Err(fault) => return self.crashed(key, fault),
+        }
         match guarded(move || runner.logits(last..last + 1)) {
-            Ok(logits) => self.sample(key, logits, now),
+            Ok(logits) => self.sample(key, Row::Logits(logits), now),
             Err(fault) => self.crashed(key, fault),
         }
     }
@@ -249,8 +279,8 @@ impl Scheduler {
     }
 
     /// Draws the next token of a sequence and tells it; or ends the sequence.
-    fn sample(&mut self, key: Key, logits: &[f32], now: Duration) {
-        let drawn = self.draw(key, logits, now);
+    fn sample(&mut self, key: Key, row: Row<'_>, now: Duration) {
+        let drawn = self.draw(key, row, now);
         self.settle(key, drawn, now);
     }
 
@@ -264,13 +294,13 @@ impl Scheduler {
     }
 
     /// Draws the next token of a sequence and tells it; what it ends with, if it ends.
-    fn draw(&mut self, key: Key, logits: &[f32], now: Duration) -> Result<Option<Finish>, Fault> {
+    fn draw(&mut self, key: Key, row: Row<'_>, now: Duration) -> Result<Option<Finish>, Fault> {
         let sequence = self.running.get_mut(&key).expect("it runs");
         if !sequence.samples() {
             return Ok(Some(Finish::Length));
         }
         let mask = &mut self.mask;
-        let sampled = guarded(|| sequence.draw(logits, mask)).flatten()?;
+        let sampled = guarded(|| sequence.draw(row, mask)).flatten()?;
         if sequence.ask.ends.contains(&sampled.token) {
             return Ok(Some(Finish::Stop));
         }

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use qwire_model::{Poison, TokenId};
+use qwire_model::{Poison, Ranked, TokenId};
 
 use super::lookup::Lookup;
 use super::repetition::Repetition;
@@ -89,6 +89,15 @@ pub struct Restoring {
     pub since: Duration,
 }
 
+/// What a token is drawn from.
+#[derive(Clone, Copy)]
+pub enum Row<'a> {
+    /// All logits.
+    Logits(&'a [f32]),
+    /// The best of them, which left one token.
+    Decided(u32),
+}
+
 impl Sequence {
     /// Its use of a page.
     pub fn uses(&self, now: Duration) -> Use {
@@ -157,8 +166,26 @@ impl Sequence {
         self.pooled.iter().map(|sum| (sum / rows) as f32).collect()
     }
 
+    /// Whether the best logits may be all that a draw reads.
+    pub fn takes_best(&self) -> bool {
+        let free = self.constraint.is_none() && self.ask.logprobs.is_none();
+        free && self.samples() && self.sampler.takes_best()
+    }
+
+    /// What [`Sequence::draw`] would choose, by the best of the logits.
+    pub fn decide(&mut self, best: &[Ranked]) -> Option<u32> {
+        self.sampler.decide(best, &self.history, self.history.len() as u64)
+    }
+
     /// Chooses the token that follows the history. The constraint has gone on after it.
-    pub fn draw(&mut self, logits: &[f32], mask: &mut Mask) -> Result<Sampled, Fault> {
+    pub fn draw(&mut self, row: Row<'_>, mask: &mut Mask) -> Result<Sampled, Fault> {
+        let logits = match row {
+            Row::Logits(logits) => logits,
+            Row::Decided(token) => {
+                let token = TokenId(token);
+                return Ok(Sampled { token, logprob: 0.0, top: Vec::new() });
+            }
+        };
         let mut allowed = Allowed::Everything;
         if let Some(constraint) = &mut self.constraint {
             mask.clear();

@@ -102,6 +102,7 @@ impl Wish {
             prompt,
             sampling: Sampling {
                 temperature: *random.pick(&[0.0, 0.8, 1.3]),
+                top_k: *random.pick(&[0, 0, 2, 4]),
                 frequency_penalty: *random.pick(&[0.0, 0.0, 0.5]),
                 seed: random.next(),
                 logit_bias: if random.one_in(3) { narrow.to_vec() } else { Vec::new() },

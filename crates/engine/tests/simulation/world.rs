@@ -77,6 +77,8 @@ impl World {
             rarely,
             seen: seen.clone(),
             reading: false,
+            ranked: None,
+            logits: Vec::new(),
             leaving: Leaving::default(),
         };
         let leaving = runner.leaving.clone();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use qwire_gguf::File;
 
-use crate::backend::{Backend, Halt, Limits, PageForm, Poison};
+use crate::backend::{Backend, Halt, Limits, PageForm, Poison, Ranked};
 use crate::batch::{Batch, PageId};
 use crate::forward::forward;
 use crate::model::Model;
@@ -42,6 +42,10 @@ pub trait Runner: Send {
     fn advance(&mut self, layers: usize) -> Option<Vec<Poison>>;
     /// Logits of some outputs of the batch that ended last, [outputs, vocab].
     fn logits(&mut self, outputs: Range<usize>) -> &[f32];
+    /// The best of them, where the device ranks them; see [`Backend::best`].
+    fn best(&mut self, _outputs: Range<usize>) -> Option<Vec<Ranked>> {
+        None
+    }
     /// The final norm of some of its outputs, [outputs, hidden].
     fn hidden(&self, outputs: Range<usize>) -> Vec<f32>;
     /// Copies a page.
@@ -143,6 +147,10 @@ impl<B: Backend> Runner for Loaded<B> {
 
     fn logits(&mut self, outputs: Range<usize>) -> &[f32] {
         self.backend.logits(&self.model.output, outputs)
+    }
+
+    fn best(&mut self, outputs: Range<usize>) -> Option<Vec<Ranked>> {
+        self.backend.best(&self.model.output, outputs)
     }
 
     fn hidden(&self, outputs: Range<usize>) -> Vec<f32> {
