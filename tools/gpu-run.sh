@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Measures qwire on a machine with an NVIDIA card, in one call of less than ten minutes: what the
 # card is, a small model against the definition in f64, compute-sanitizer where it is on PATH, the
-# full shape against the CPU, hashes of reruns, speeds at depths, each kernel beside a copy, and
-# llama.cpp where its llama-bench is given. The model is made here, from a seed. Each part has its
+# full shape against the CPU, hashes of reruns, speeds at depths, each kernel beside a copy, the slowest
+# of them under Nsight Compute where `ncu` is on PATH, and llama.cpp where its llama-bench is given. The model is made here, from a seed. Each part has its
 # share of the time, and what failed, was late or was left out has a row that says so.
 #
 #   cargo xtask gpu-bundle     packs this script with all that it needs: nothing has to be installed
@@ -76,6 +76,21 @@ for n in ${prompts//,/ }; do
     done
 done
 echo ']'
+END
+    # Of each kernel that it is to look at it says the same.
+    cat >"$work/bin/ncu" <<'END'
+#!/usr/bin/env bash
+while [ $# -gt 0 ]; do
+    case $1 in --log-file) log=$2 ;; --kernel-name) names=$2 ;; --metrics) metrics=$2 ;; esac
+    shift
+done
+names=${names#regex:^(} names=${names%)\$}
+{
+    echo "==PROF== a rehearsal"
+    echo "\"ID\",\"Kernel Name\",\"${metrics//,/\",\"}\""
+    echo '"","","%","%","ns"'
+    for name in ${names//|/ }; do echo "\"0\",\"$name\",\"1.0\",\"2.0\",\"1,000\""; done
+} >"$log"
 END
     chmod +x "$work/bin/"*
     export PATH=$work/bin:$PATH
@@ -157,6 +172,16 @@ for depth in "${depths[@]}"; do
         "$qwire" bench "$full" --device "$device" -p 0 -n "$written" -d "$depth" -r "$repeats" \
         --chunk 2048 --profile --json
 done
+counted=decode-${depths[0]}
+if ! command -v ncu >/dev/null; then
+    outcome ncu skipped 0 "ncu is not on PATH"
+elif needs ncu "$parts/$counted.out"; then
+    slowest=$("$xtask" gpu-slowest "$parts" "$counted")
+    part ncu 70 bash -c 'ncu --csv --page raw --log-file "$1" --launch-skip 60 --launch-count 24 \
+        --kernel-name "regex:^($2)\$" --metrics "$3" "$qwire" bench "$4" --device "$5" \
+        -p 0 -n 2 -r 1 --no-limits --no-graphs --json >/dev/null && cat "$1"' ncu \
+        "$work/ncu.csv" "$slowest" "$("$xtask" gpu-metrics)" "$full" "$device"
+fi
 if [ -z "$llama" ]; then
     outcome llama skipped 0 "no --llama-bench was given"
 elif needs llama "$full"; then

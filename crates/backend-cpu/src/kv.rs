@@ -1,6 +1,8 @@
 //! Pages of keys and values on a CPU: [layer][kv head][page], so that a head's pages are one slice.
 
-use qwire_kernels::attention::{self, Element, F16, Head, PAGE};
+use std::ops::Range;
+
+use qwire_kernels::attention::{self, Element, F16, Head, PAGE, Slots, scales};
 use qwire_model::{KvType, PageForm, PageId, Shape};
 
 /// A number as bytes, the lowest first.
@@ -29,10 +31,21 @@ impl Bytes for f32 {
     }
 }
 
+impl Bytes for i8 {
+    fn read(from: &[Self], to: &mut [u8]) {
+        from.iter().zip(to).for_each(|(x, to)| *to = *x as u8);
+    }
+
+    fn write(to: &mut [Self], from: &[u8]) {
+        to.iter_mut().zip(from).for_each(|(x, from)| *x = *from as Self);
+    }
+}
+
 /// The pool of one backend.
 pub(crate) enum Cache {
     F16(Layers<F16>),
     F32(Layers<f32>),
+    I8(Layers<i8>),
 }
 
 /// Keys and values of every layer.
@@ -42,53 +55,111 @@ pub(crate) struct Layers<E> {
 
 /// Every page of one head.
 pub(crate) struct HeadCache<E> {
-    keys: Vec<E>,   // [pages, PAGE / TILE, d, TILE]
-    values: Vec<E>, // [pages, PAGE, d]
+    keys: Side<E>,   // [pages, PAGE / TILE, ..]
+    values: Side<E>, // [pages, PAGE, ..]
+}
+
+/// Its keys or its values.
+struct Side<E> {
+    numbers: Vec<E>,  // [pages, PAGE d]
+    scales: Vec<f32>, // [pages, PAGE scales(d)] of codes
+}
+
+impl<E: Element> Side<E> {
+    fn new(pages: usize, d: usize) -> Self {
+        let scales = if E::CODED { pages * PAGE * scales(d) } else { 0 };
+        Self { numbers: vec![E::default(); pages * PAGE * d], scales: vec![0.0; scales] }
+    }
+
+    fn copy_page(&mut self, from: PageId, to: PageId, d: usize) {
+        copy(&mut self.numbers, from, to, PAGE * d);
+        if E::CODED {
+            copy(&mut self.scales, from, to, PAGE * scales(d));
+        }
+    }
+}
+
+fn copy<T: Copy>(all: &mut [T], from: PageId, to: PageId, len: usize) {
+    let (from, to) = (from.0 as usize * len, to.0 as usize * len);
+    all.copy_within(from..from + len, to);
+}
+
+/// Where a page of so many numbers each lies.
+fn place(page: PageId, len: usize) -> Range<usize> {
+    page.0 as usize * len..(page.0 as usize + 1) * len
+}
+
+impl<E: Bytes> Side<E> {
+    /// The numbers of a page, then their scales.
+    fn read_page(&self, page: PageId, d: usize, bytes: &mut [u8]) {
+        let (numbers, scaled) = bytes.split_at_mut(PAGE * d * size_of::<E>());
+        E::read(&self.numbers[place(page, PAGE * d)], numbers);
+        if E::CODED {
+            f32::read(&self.scales[place(page, PAGE * scales(d))], scaled);
+        }
+    }
+
+    fn write_page(&mut self, page: PageId, d: usize, bytes: &[u8]) {
+        let (numbers, scaled) = bytes.split_at(PAGE * d * size_of::<E>());
+        E::write(&mut self.numbers[place(page, PAGE * d)], numbers);
+        if E::CODED {
+            f32::write(&mut self.scales[place(page, PAGE * scales(d))], scaled);
+        }
+    }
 }
 
 impl<E: Element> HeadCache<E> {
     pub(crate) fn store(&mut self, slot: usize, k: &[f32], v: &[f32]) {
-        attention::store(slot, k, v, &mut self.keys, &mut self.values);
+        let Self { keys, values } = self;
+        let mut to = Slots {
+            keys: &mut keys.numbers,
+            key_scales: &mut keys.scales,
+            values: &mut values.numbers,
+            value_scales: &mut values.scales,
+        };
+        attention::store(slot, k, v, &mut to);
     }
 
     pub(crate) fn head<'a>(&'a self, table: &'a [u32]) -> Head<'a, E> {
-        Head { keys: &self.keys, values: &self.values, table }
-    }
-
-    fn copy_page(&mut self, from: PageId, to: PageId, len: usize) {
-        let (from, to) = (from.0 as usize * len, to.0 as usize * len);
-        self.keys.copy_within(from..from + len, to);
-        self.values.copy_within(from..from + len, to);
+        let Self { keys, values } = self;
+        Head {
+            keys: &keys.numbers,
+            key_scales: &keys.scales,
+            values: &values.numbers,
+            value_scales: &values.scales,
+            table,
+        }
     }
 }
 
 impl<E: Bytes> HeadCache<E> {
-    /// Keys, then values of a page of `len` numbers each.
-    pub(crate) fn read_page(&self, page: PageId, len: usize, bytes: &mut [u8]) {
-        let (at, half) = (page.0 as usize * len, bytes.len() / 2);
-        let (keys, values) = bytes.split_at_mut(half);
-        E::read(&self.keys[at..at + len], keys);
-        E::read(&self.values[at..at + len], values);
+    /// Keys, then values of a page.
+    pub(crate) fn read_page(&self, page: PageId, d: usize, bytes: &mut [u8]) {
+        let (keys, values) = bytes.split_at_mut(bytes.len() / 2);
+        self.keys.read_page(page, d, keys);
+        self.values.read_page(page, d, values);
     }
 
-    pub(crate) fn write_page(&mut self, page: PageId, len: usize, bytes: &[u8]) {
-        let at = page.0 as usize * len;
+    pub(crate) fn write_page(&mut self, page: PageId, d: usize, bytes: &[u8]) {
         let (keys, values) = bytes.split_at(bytes.len() / 2);
-        E::write(&mut self.keys[at..at + len], keys);
-        E::write(&mut self.values[at..at + len], values);
+        self.keys.write_page(page, d, keys);
+        self.values.write_page(page, d, values);
     }
 }
 
 impl<E: Element> Layers<E> {
     fn new(shape: &Shape, pages: usize) -> Self {
-        let len = pages * PAGE * shape.head_dim;
-        let head = || HeadCache { keys: vec![E::default(); len], values: vec![E::default(); len] };
+        let side = || Side::new(pages, shape.head_dim);
+        let head = || HeadCache { keys: side(), values: side() };
         let layer = || (0..shape.kv_heads).map(|_| head()).collect();
         Self { layers: (0..shape.layers).map(|_| layer()).collect() }
     }
 
-    fn copy_page(&mut self, from: PageId, to: PageId, len: usize) {
-        self.layers.iter_mut().flatten().for_each(|head| head.copy_page(from, to, len));
+    fn copy_page(&mut self, from: PageId, to: PageId, d: usize) {
+        for HeadCache { keys, values } in self.layers.iter_mut().flatten() {
+            keys.copy_page(from, to, d);
+            values.copy_page(from, to, d);
+        }
     }
 }
 
@@ -97,24 +168,30 @@ impl Cache {
         match kv {
             KvType::F16 => Self::F16(Layers::new(shape, pages)),
             KvType::F32 => Self::F32(Layers::new(shape, pages)),
+            KvType::I8 => Self::I8(Layers::new(shape, pages)),
         }
     }
 
     /// Head by head, layer by layer, as attention reads them.
     pub(crate) fn page_form(&self, shape: &Shape) -> PageForm {
-        let kv = match self {
-            Self::F16(_) => KvType::F16,
-            Self::F32(_) => KvType::F32,
+        let (kv, layout) = match self {
+            Self::F16(_) => (KvType::F16, "layer, head: keys [tile, d, 16], values [slot, d]"),
+            Self::F32(_) => (KvType::F32, "layer, head: keys [tile, d, 16], values [slot, d]"),
+            Self::I8(_) => (
+                KvType::I8,
+                "layer, head: keys [tile, d, 16], [tile, scales, 16], values [slot, d], \
+                 [slot, scales]",
+            ),
         };
-        let layout = "layer, head: keys [tile, d, 16], values [slot, d]";
         let bytes = shape.page_bytes(kv);
         PageForm { bytes, layout, numbers: "definition", host_layers: 0 }
     }
 
     pub(crate) fn copy_page(&mut self, from: PageId, to: PageId, head_dim: usize) {
         match self {
-            Self::F16(layers) => layers.copy_page(from, to, PAGE * head_dim),
-            Self::F32(layers) => layers.copy_page(from, to, PAGE * head_dim),
+            Self::F16(layers) => layers.copy_page(from, to, head_dim),
+            Self::F32(layers) => layers.copy_page(from, to, head_dim),
+            Self::I8(layers) => layers.copy_page(from, to, head_dim),
         }
     }
 }

@@ -76,7 +76,6 @@ impl Cpu {
 
     /// Takes panels from here instead of packing them: the same bits, sooner.
     pub fn with_sidecar(self, sidecar: Sidecar) -> Self {
-        sidecar.fetch();
         Self { source: Source::Sidecar(sidecar), ..self }
     }
 

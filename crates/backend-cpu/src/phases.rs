@@ -232,6 +232,9 @@ impl Backend for Cpu {
     }
 
     fn reserve(&mut self, shape: &Shape, limits: Limits) -> Result<(), LoadError> {
+        if let Some(problem) = limits.kv.refusal(shape.head_dim) {
+            return Err(LoadError(problem));
+        }
         self.reserved = Some(Reserved {
             cache: Cache::new(shape, limits.pages, limits.kv),
             buffers: Buffers::new(shape, limits),
@@ -285,6 +288,7 @@ impl Backend for Cpu {
         match cache {
             Cache::F16(layers) => attend(&floor, b, layer, &mut layers.layers[layer.index]),
             Cache::F32(layers) => attend(&floor, b, layer, &mut layers.layers[layer.index]),
+            Cache::I8(layers) => attend(&floor, b, layer, &mut layers.layers[layer.index]),
         }
     }
 
@@ -436,6 +440,7 @@ impl Backend for Cpu {
         match cache {
             Cache::F16(layers) => read_page(&floor, layers, page, bytes),
             Cache::F32(layers) => read_page(&floor, layers, page, bytes),
+            Cache::I8(layers) => read_page(&floor, layers, page, bytes),
         }
     }
 
@@ -444,6 +449,7 @@ impl Backend for Cpu {
         match cache {
             Cache::F16(layers) => write_page(&floor, layers, page, bytes),
             Cache::F32(layers) => write_page(&floor, layers, page, bytes),
+            Cache::I8(layers) => write_page(&floor, layers, page, bytes),
         }
     }
 
@@ -482,17 +488,17 @@ impl Host for Cpu {
 fn read_page<E: Bytes>(floor: &Floor<'_>, layers: &Layers<E>, page: PageId, bytes: &mut [u8]) {
     assert!(!floor.pool.halt().is_set(), "pages move between steps, all of them");
     let heads: Vec<_> = layers.layers.iter().flatten().collect();
-    let (part, len) = (bytes.len() / heads.len(), PAGE * floor.shape.head_dim);
-    floor.lines(bytes, part, 2 * len, |_, i, bytes| heads[i].read_page(page, len, bytes));
+    let (part, d) = (bytes.len() / heads.len(), floor.shape.head_dim);
+    floor.lines(bytes, part, 2 * PAGE * d, |_, i, bytes| heads[i].read_page(page, d, bytes));
 }
 
 /// Every head takes its part.
 fn write_page<E: Bytes>(floor: &Floor<'_>, layers: &mut Layers<E>, page: PageId, bytes: &[u8]) {
     assert!(!floor.pool.halt().is_set(), "pages move between steps, all of them");
     let mut heads: Vec<_> = layers.layers.iter_mut().flatten().collect();
-    let (part, len) = (bytes.len() / heads.len(), PAGE * floor.shape.head_dim);
-    floor.each(&mut heads, 2 * len, |_, i, head| {
-        head.write_page(page, len, &bytes[i * part..][..part]);
+    let (part, d) = (bytes.len() / heads.len(), floor.shape.head_dim);
+    floor.each(&mut heads, 2 * PAGE * d, |_, i, head| {
+        head.write_page(page, d, &bytes[i * part..][..part]);
     });
 }
 

@@ -219,7 +219,7 @@ pub struct Sidecar {
 impl Sidecar {
     /// Begins to bring all of it into memory, in order, while others work already. What they need
     /// sooner they fetch themselves.
-    pub(crate) fn fetch(&self) {
+    pub fn fetch(&self) {
         let map = Arc::downgrade(&self.map);
         let fetch = move || {
             for start in (0..).step_by(FETCH_BYTES) {

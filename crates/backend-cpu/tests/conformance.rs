@@ -10,7 +10,7 @@ use qwire_model::KvType;
 use qwire_model::conformance::{self, Bounds};
 
 fn check(file: &Arc<File>, name: &str, quantised: bool) {
-    for kv in [KvType::F32, KvType::F16] {
+    for kv in [KvType::F32, KvType::F16, KvType::I8] {
         let bounds = if quantised { Bounds::quantised(kv) } else { Bounds::float(kv) };
         for isa in Isa::available() {
             let result =

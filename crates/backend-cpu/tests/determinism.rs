@@ -229,9 +229,9 @@ fn parked(
     bits
 }
 
-/// All runs give the bits of the first; f16 and f32 caches each have their own.
+/// All runs give the bits of the first; each type of cache has its own.
 fn check(name: &str, file: &Arc<File>, tokens: &[TokenId], runs: &[Run]) {
-    for kv in [KvType::F16, KvType::F32] {
+    for kv in [KvType::F16, KvType::F32, KvType::I8] {
         let mut runs = runs.iter().filter(|run| run.kv == kv);
         let Some(first) = runs.next() else { continue };
         let expected = logits(file, *first, tokens);
@@ -311,7 +311,7 @@ fn covering_subset(shape: &str, mix: &str) {
     let narrower = Isa::available().iter().rev().nth(1).map_or("scalar", |isa| isa.name());
     let run = |threads, kv, isa, way| Run { threads, kv, isa, way, panels: Panels::Packed };
     let kept = |run| Run { panels: Panels::Sidecar, ..run };
-    let (half, single) = (KvType::F16, KvType::F32);
+    let (half, single, codes) = (KvType::F16, KvType::F32, KvType::I8);
     let runs = [
         run(1, half, isa, Way::Chunks(1)),
         run(2, half, isa, Way::Chunks(512)),
@@ -328,6 +328,11 @@ fn covering_subset(shape: &str, mix: &str) {
         run(2, single, isa, Way::Chunks(64)),
         kept(run(5, single, isa, Way::Chunks(1100))),
         run(2, single, isa, Way::Fork),
+        run(2, codes, isa, Way::Chunks(512)),
+        run(1, codes, narrower, Way::Chunks(64)),
+        run(3, codes, isa, Way::Beside(4, 7)),
+        run(2, codes, isa, Way::Fork),
+        kept(run(3, codes, "scalar", Way::Chunks(1100))),
     ];
     check(shape.name, &file, &tokens(1100, &file), &runs);
 }

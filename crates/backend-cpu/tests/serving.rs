@@ -263,7 +263,7 @@ fn long(tokens: usize, more: &[TokenId]) -> Request {
 #[test]
 fn what_the_disk_gives_is_what_was_computed() {
     let (file, settings) = (model(), Settings::default());
-    for kv in [KvType::F16, KvType::F32] {
+    for kv in [KvType::F16, KvType::F32, KvType::I8] {
         let cache = Cache::new(kv.name());
         let mut first = Scene::of(&file, (2, 64, kv), settings, Some(&cache));
         first.submit(0, long(700, &[]));

@@ -44,20 +44,68 @@ INLINE void turn_head(const Heads& a, u32 row, u32 head, float* x) {
     for (u32 i = lane_id(); is_q && i < d; i += 32) x[i] = x[i] * a.scale;
 }
 
-// A warp puts a head of keys or of values, of those of one page, in their place.
-INLINE void store_head(u16* page, u32 offset, u32 d, bool is_k, const float* x) {
-    for (u32 i = lane_id(); i < d; i += 32) {
-        // Keys in columns of eight channels, so that neighbouring lanes read neighbouring slots.
-        u32 at = is_k ? ((i >> 3) * 64 + offset) * 8 + (i & 7) : 64 * d + offset * d + i;
-        page[at] = float_to_half(x[i]);
+// Keys and values of a page, of each head first keys, then values, by bytes. Keys lie in columns of 16
+// bytes, so that neighbouring lanes read neighbouring slots.
+//
+//     halves   keys [d / 8, 64, 8]      values [64, d]
+//     codes    keys [d / 16, 64, 16]    their scales [64, s]    values [64, d]    their scales [64, s]
+//
+// A scale is 32 channels' as on the CPU; s is a multiple of four.
+struct Side {
+    u32 d;
+    u32 scales; // s, or 0 where there are halves
+};
+
+INLINE Side side_of(u32 d, u32 codes) {
+    Side side = {d, codes ? ((d >> 5) + 3) / 4 * 4 : 0};
+    return side;
+}
+
+INLINE u32 side_bytes(const Side& side) {
+    return side.scales ? 64 * side.d + 256 * side.scales : 128 * side.d;
+}
+
+// A warp puts a key or a value into its slot.
+INLINE void store_head(u8* at, const Side& side, u32 slot, bool is_k, const float* x) {
+    u32 d = side.d, lane = lane_id();
+    if (!side.scales) {
+        for (u32 i = lane; i < d; i += 32) {
+            u32 place = is_k ? ((i >> 3) * 64 + slot) * 8 + (i & 7) : slot * d + i;
+            ((u16*)at)[place] = float_to_half(x[i]);
+        }
+        return;
     }
+    const float rounder = 12582912.0f;
+    const u32 infinite = 255u << 23, small = 31u << 23; // 2^-96
+    float* scales = (float*)(at + 64 * d) + slot * side.scales;
+    for (u32 i = lane; i < d; i += 32) {
+        u32 top = warp_max(as_bits(x[i]) & 0x7fffffffu);
+        float scale = top >= infinite ? as_float(0x7fc00000u) : 0.0f;
+        int code = 0;
+        if (top < infinite && top >= small) {
+            scale = as_float(top) / 127.0f;
+            code = (int)(as_bits(x[i] / scale + rounder) - as_bits(rounder));
+        }
+        u32 place = is_k ? ((i >> 4) * 64 + slot) * 16 + (i & 15) : slot * d + i;
+        ((i8*)at)[place] = (i8)code;
+        if (lane == 0) scales[i >> 5] = scale;
+    }
+}
+
+// Sixteen codes times their scale.
+INLINE void scaled(uint4 v, float scale, float (&x)[16]) {
+    u32 word[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 16; i++) x[i] = scale * (float)(i8)(word[i / 4] >> 8 * (i % 4) & 0xffu);
 }
 
 struct RotateArgs {
     Heads heads;
     const u32* slot; // [rows]
     float* q;        // [rows, heads, d]
-    u16* cache;      // [pages, kv_heads, 2, 64 d] of this layer
+    u8* cache;       // [pages, kv_heads, keys and values] of this layer
+    u32 codes;       // whether they are codes
+    u32 unused;
 };
 
 // A warp is a head of a row.
@@ -75,14 +123,15 @@ ENTRY(rotate, 256, RotateArgs) {
     }
     bool is_k = head < h.heads + h.kv_heads;
     u32 slot = a.slot[row], kv = head - h.heads - (is_k ? 0 : h.kv_heads);
-    u16* page = a.cache + ((u64)(slot >> 6) * h.kv_heads + kv) * 128 * d;
-    store_head(page, slot & 63, d, is_k, x);
+    Side side = side_of(d, a.codes);
+    u64 place = ((u64)(slot >> 6) * h.kv_heads + kv) * 2 + (is_k ? 0 : 1);
+    store_head(a.cache + place * side_bytes(side), side, slot & 63, is_k, x);
 }
 
 struct AttendArgs {
     Heads heads;
     const float* q;      // [rows, heads, d]; none: a row is all of its sequence, and turns its own
-    u16* cache;          // [pages, kv_heads, 2, 64 d] of this layer
+    u8* cache;           // [pages, kv_heads, keys and values] of this layer
     const u32* table;    // pages of all spans
     const u32* first;    // [rows] where a row's pages begin in it
     const u32* position; // [rows]
@@ -93,7 +142,7 @@ struct AttendArgs {
     u32 lanes;  // lanes that share a value's channels, a power of two
     u32 splits; // room for so many
     u32 spread; // whether a block is one split
-    u32 unused;
+    u32 codes;  // whether keys and values are codes, by which the kernel is chosen
 };
 
 INLINE void halves(uint4 v, float (&x)[8]) {
@@ -113,7 +162,19 @@ INLINE void factors(float top, float& all, float& before, float& now) {
     all = larger;
 }
 
-ENTRY(attend, 256, AttendArgs) {
+// Scores and N channels of a key, from N c on, of each head.
+template <int N>
+INLINE void meet_keys(const float (&q)[8][256], int count, u32 c, const float (&x)[N],
+                      float (&score)[8]) {
+#pragma unroll
+    for (int h = 0; h < 8; h++) {
+        if (h >= count) continue;
+#pragma unroll
+        for (int i = 0; i < N; i++) score[h] = fmaf(q[h][c * N + i], x[i], score[h]);
+    }
+}
+
+template <bool CODES> INLINE void attend_over(const AttendArgs& a) {
     __shared__ float q[8][256];
     __shared__ float p[8][SPLIT];
     const Heads& of = a.heads;
@@ -126,8 +187,10 @@ ENTRY(attend, 256, AttendArgs) {
     u32 begin = a.spread ? blockIdx.z : 0, end = a.spread ? begin + 1 : splits;
     if (begin >= splits) return;
     const u32* table = a.table + a.first[row];
-    u64 stride = (u64)of.kv_heads * 128 * d;
-    u16* cache = a.cache + (u64)kv * 128 * d;
+    Side side = side_of(d, CODES);
+    u32 bytes = side_bytes(side);
+    u64 stride = (u64)of.kv_heads * 2 * bytes;
+    u8* cache = a.cache + (u64)kv * 2 * bytes;
     for (u32 i = threadIdx.x; a.q && i < count * d; i += 256) {
         q[i / d][i % d] = a.q[((u64)row * of.heads + head) * d + i];
     }
@@ -142,7 +205,8 @@ ENTRY(attend, 256, AttendArgs) {
         u32 at = visible - 1;
         turn_head(of, row, of.heads + kv + (is_k ? 0 : of.kv_heads), p[warp_id()]);
         __syncwarp();
-        store_head(cache + table[at >> 6] * stride, at & 63, d, is_k, p[warp_id()]);
+        u8* page = cache + table[at >> 6] * stride + (is_k ? 0 : bytes);
+        store_head(page, side, at & 63, is_k, p[warp_id()]);
     }
     // A warp is a head from here on; its lanes share the channels of a value.
     int mine = warp_id();
@@ -154,16 +218,20 @@ ENTRY(attend, 256, AttendArgs) {
         u32 t = threadIdx.x;
         if (t < n) {
             u32 at = start + t;
-            const u16* k = cache + table[at >> 6] * stride + (at & 63) * 8;
+            const u8 *page = cache + table[at >> 6] * stride, *k = page + (at & 63) * 16;
+            const float* scales = (const float*)(page + 64 * d) + (at & 63) * side.scales;
             float score[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
-            for (u32 c = 0; c < d >> 3; c++) {
-                float x[8];
-                halves(load16(k + c * 512), x);
-#pragma unroll
-                for (int h = 0; h < 8; h++) {
-                    if (h >= count) continue;
-#pragma unroll
-                    for (int i = 0; i < 8; i++) score[h] = fmaf(q[h][c * 8 + i], x[i], score[h]);
+            if (CODES) {
+                for (u32 c = 0; c < d >> 4; c++) {
+                    float x[16];
+                    scaled(load16(k + c * 1024), scales[c >> 1], x);
+                    meet_keys(q, count, c, x, score);
+                }
+            } else {
+                for (u32 c = 0; c < d >> 3; c++) {
+                    float x[8];
+                    halves(load16(k + c * 1024), x);
+                    meet_keys(q, count, c, x, score);
                 }
             }
 #pragma unroll
@@ -187,9 +255,21 @@ ENTRY(attend, 256, AttendArgs) {
         if (chunk < d >> 3) {
             for (u32 j = sub; j < n; j += subs) {
                 u32 at = start + j;
-                const u16* v = cache + table[at >> 6] * stride + 64 * d + (at & 63) * d;
+                const u8* v = cache + table[at >> 6] * stride + bytes;
+                u32 from = (at & 63) * d + chunk * 8;
                 float x[8];
-                halves(load16(v + chunk * 8), x);
+                if (CODES) {
+                    const float* scales = (const float*)(v + 64 * d) + (at & 63) * side.scales;
+                    uint2 codes = *(const uint2*)(v + from);
+                    float scale = scales[chunk >> 2];
+#pragma unroll
+                    for (int i = 0; i < 8; i++) {
+                        u32 word = i < 4 ? codes.x : codes.y;
+                        x[i] = scale * (float)(i8)(word >> 8 * (i % 4) & 0xffu);
+                    }
+                } else {
+                    halves(load16(v + 2 * from), x);
+                }
                 float weight = p[mine][j];
 #pragma unroll
                 for (int i = 0; i < 8; i++) o[i] = fmaf(weight, x[i], o[i]);
@@ -225,6 +305,9 @@ ENTRY(attend, 256, AttendArgs) {
 #pragma unroll
     for (int i = 0; i < 8; i++) out[i] = o_all[i] / l_all;
 }
+
+ENTRY(attend, 256, AttendArgs) { attend_over<false>(a); }
+ENTRY(attend_codes, 256, AttendArgs) { attend_over<true>(a); }
 
 struct GatherArgs {
     const u32* position; // [rows]

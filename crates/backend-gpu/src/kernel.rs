@@ -36,6 +36,7 @@ kernels! {
     MATMUL_8: "matmul" "matmul_8" 256;
     ROTATE: "attend" "rotate" 256;
     ATTEND: "attend" "attend" 256;
+    ATTEND_CODES: "attend" "attend_codes" 256;
     GATHER: "attend" "gather" 256;
     ROUTE: "route" "route" 1024;
     EXPAND_1: "expand" "expand_1" 256;

@@ -26,7 +26,7 @@ mod workspace;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use qwire_model::Shape;
+use qwire_model::{KvType, Shape};
 
 use device::{Address, Device, Stream};
 use host::Sharing;
@@ -47,16 +47,17 @@ pub struct Gpu<D: Device> {
 struct Reserved {
     shape: Shape,
     space: Workspace,
-    cache: Vec<Address>, // [layers] of [pages, kv_heads, keys and values, 64 d] in f16
-    rows: usize,         // of this step
-    outputs: usize,      // of this step
-    deepest: usize,      // splits of attention of this step
-    visible: usize,      // positions that its spans see, together
+    kv: KvType,
+    cache: Vec<Address>,  // [layers] of [pages, kv_heads, keys and values]
+    rows: usize,          // of this step
+    outputs: usize,       // of this step
+    deepest: usize,       // splits of attention of this step
+    visible: usize,       // positions that its spans see, together
     headed: Range<usize>, // outputs of this step whose logits are there
-    singles: bool,       // whether each row is all of its span
-    tile: usize,         // visits of a tile, at most
-    layer: usize,        // that was routed last
-    choice: Choice,      // of its experts
+    singles: bool,        // whether each row is all of its span
+    tile: usize,          // visits of a tile, at most
+    layer: usize,         // that was routed last
+    choice: Choice,       // of its experts
 }
 
 impl Reserved {

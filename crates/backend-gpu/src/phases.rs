@@ -64,7 +64,7 @@ impl<D: Device> Desk<'_, D> {
 
     /// Bytes of a page of one layer.
     fn page_bytes(&self) -> usize {
-        self.shape().page_bytes(KvType::F16) / self.shape().layers
+        self.shape().page_bytes(self.at.kv) / self.shape().layers
     }
 
     /// y = norm(x) w, for so many rows; `pick` names them where they are not the first.
@@ -103,6 +103,11 @@ impl<D: Device> Desk<'_, D> {
         self.stream.launch(kernel, [blocks, columns.div_ceil(width), 1], args);
     }
 
+    /// Whether keys and values are codes, as kernels are told.
+    fn codes(&self) -> usize {
+        (self.at.kv == KvType::I8).into()
+    }
+
     /// `Heads` as kernels are told of them.
     fn heads(&self, layer: &Layer<Gpu<D>>) -> Args {
         let (space, shape) = (self.space(), self.shape());
@@ -118,7 +123,8 @@ impl<D: Device> Desk<'_, D> {
     fn rotate(&mut self, layer: &Layer<Gpu<D>>) {
         let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
         let args = self.heads(layer).address(space.slot).address(space.q);
-        let args = args.address(self.cache(layer.index)).moves(traffic::rotate(shape, rows));
+        let args = args.address(self.cache(layer.index)).count(self.codes()).skip(4);
+        let args = args.moves(traffic::rotate(shape, self.at.kv, rows));
         let blocks = (shape.heads + 2 * shape.kv_heads).div_ceil(WARPS);
         self.stream.launch(&kernel::ROTATE, [blocks, rows, 1], args);
     }
@@ -132,7 +138,7 @@ impl<D: Device> Desk<'_, D> {
         let lanes = (shape.head_dim / 8).next_power_of_two();
         let (a, splits) = (space.a, space.splits);
         let (q, turned) = if self.at.singles {
-            (Address::NONE, traffic::rotate(shape, rows))
+            (Address::NONE, traffic::rotate(shape, self.at.kv, rows))
         } else {
             (space.q, 0)
         };
@@ -144,16 +150,19 @@ impl<D: Device> Desk<'_, D> {
         // A power of two, so that a growing sequence changes the grid rarely.
         let depth = if spread { self.at.deepest.next_power_of_two() } else { 1 };
         let grid = [rows, shape.kv_heads * packs, depth];
-        let args = args.skip(4).moves(traffic::attend(shape, rows, self.at.visible) + turned);
+        let read = traffic::attend(shape, self.at.kv, rows, self.at.visible);
+        let args = args.count(self.codes()).moves(read + turned);
+        let codes = self.at.kv == KvType::I8;
+        let kernel = if codes { &kernel::ATTEND_CODES } else { &kernel::ATTEND };
         let args = if spread {
             let gather = Args::default().address(space.position).address(space.top);
             let gather = a.put(gather.address(space.weight).address(space.part));
             let gather = gather.count(shape.head_dim).count(splits);
             let gather = gather.moves(traffic::gather(shape, a, rows, self.at.deepest));
-            self.stream.launch(&kernel::ATTEND, grid, args);
+            self.stream.launch(kernel, grid, args);
             gather
         } else {
-            self.stream.launch(&kernel::ATTEND, grid, args);
+            self.stream.launch(kernel, grid, args);
             return self.quantise(a, rows);
         };
         self.stream.launch(&kernel::GATHER, [(a.k / 32).div_ceil(WARPS), rows, 1], args);
@@ -408,8 +417,10 @@ impl<D: Device> Gpu<D> {
 /// What kernels have no room for, in words.
 fn refusal(kind: &str, shape: &Shape, limits: Limits) -> Option<String> {
     let (d, used) = (shape.head_dim, shape.routing.used);
-    let problem = if limits.kv != KvType::F16 {
-        format!("a cache of {} cannot be kept on {kind}; accepted: f16", limits.kv.name())
+    let problem = if limits.kv == KvType::F32 {
+        format!("a cache of {} cannot be kept on {kind}; accepted: f16, i8", limits.kv.name())
+    } else if let Some(problem) = limits.kv.refusal(d) {
+        problem
     } else if !d.is_multiple_of(8) || d > MAX_HEAD_DIM {
         format!("heads of {d} channels cannot run on {kind}; accepted: 8, 16, .. 256")
     } else if shape.experts > EXPERTS || used > MAX_USED {
@@ -457,7 +468,7 @@ impl<D: Device> Backend for Gpu<D> {
         let positions = (limits.pages * PAGE).min(shape.context.next_multiple_of(PAGE));
         let vocab = self.vocab;
         let lay = |starts| Workspace::at(starts, shape, limits, positions, vocab);
-        let bytes = shape.page_bytes(KvType::F16) / shape.layers * limits.pages;
+        let bytes = shape.page_bytes(limits.kv) / shape.layers * limits.pages;
         let (_, lens) = lay(Pieces::default());
         let problem = |what: &str, error: &LoadError| LoadError(format!("{what}: {error}"));
         let device = self.device();
@@ -472,6 +483,7 @@ impl<D: Device> Backend for Gpu<D> {
         let reserved = Reserved {
             shape: shape.clone(),
             space,
+            kv: limits.kv,
             cache,
             rows: 0,
             outputs: 0,
@@ -630,9 +642,15 @@ impl<D: Device> Backend for Gpu<D> {
     }
 
     fn page_form(&self) -> PageForm {
-        let shape = &self.reserved.as_ref().expect("reserved").shape;
-        let layout = "layer, head: keys [d / 8, slot, 8], values [slot, d]";
-        let (bytes, numbers) = (shape.page_bytes(KvType::F16), D::NUMBERS);
+        let Reserved { shape, kv, .. } = self.reserved.as_ref().expect("reserved");
+        let layout = match kv {
+            KvType::I8 => {
+                "layer, head: keys [d / 16, slot, 16], [slot, scales], values [slot, d], \
+                 [slot, scales]"
+            }
+            _ => "layer, head: keys [d / 8, slot, 8], values [slot, d]",
+        };
+        let (bytes, numbers) = (shape.page_bytes(*kv), D::NUMBERS);
         let first = self.sharing.as_ref().map_or(shape.layers, |sharing| sharing.first);
         PageForm { bytes, layout, numbers, host_layers: shape.layers.saturating_sub(first) }
     }

@@ -3,13 +3,12 @@
 //!
 //! Activations and what a step is told of its rows count, as they go through the same memory.
 
-use qwire_model::{Experts, Shape};
+use qwire_model::{Experts, KvType, Shape};
 
 use crate::matrix::Matrix;
 use crate::workspace::{Acts, Workspace};
 
 const FLOAT: usize = 4;
-const HALF: usize = 2;
 
 /// y = norm(x) w
 pub(crate) fn norm(y: Acts, rows: usize) -> usize {
@@ -22,14 +21,19 @@ pub(crate) fn product(matrix: &Matrix, columns: usize, add: bool) -> usize {
 }
 
 /// Queries, keys and values of a row, and where they go.
-pub(crate) fn rotate(shape: &Shape, rows: usize) -> usize {
-    let (q, kv) = (shape.q_dim(), 2 * shape.kv_dim());
-    rows * ((q + kv) * FLOAT + q * FLOAT + kv * HALF)
+pub(crate) fn rotate(shape: &Shape, kv: KvType, rows: usize) -> usize {
+    let (q, width) = (shape.q_dim(), 2 * shape.kv_dim());
+    rows * ((q + width) * FLOAT + q * FLOAT) + stored(shape, kv, rows)
+}
+
+/// Keys and values of so many positions of a layer.
+fn stored(shape: &Shape, kv: KvType, positions: usize) -> usize {
+    positions * 2 * shape.kv_heads * kv.head_bytes(shape.head_dim)
 }
 
 /// Keys and values of all positions that are seen, queries, and what comes of them.
-pub(crate) fn attend(shape: &Shape, rows: usize, visible: usize) -> usize {
-    visible * 2 * shape.kv_dim() * HALF + 2 * rows * shape.q_dim() * FLOAT
+pub(crate) fn attend(shape: &Shape, kv: KvType, rows: usize, visible: usize) -> usize {
+    stored(shape, kv, visible) + 2 * rows * shape.q_dim() * FLOAT
 }
 
 /// Splits of each head, folded.

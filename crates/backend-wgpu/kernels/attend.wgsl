@@ -8,7 +8,8 @@
 //     in it   88 position [rows]   96 out [rows, heads, d]   104 top [rows, heads, splits] largest
 //     score of a split   112 weight [rows, heads, splits] sum of exp(score - top)   120 part [rows,
 //     heads, splits, d] sum of exp(score - top) v   128 lanes that share a value's channels, a power
-//     of two   132 splits: room for so many   136 whether a workgroup is one split
+//     of two   132 splits: room for so many   136 whether a workgroup is one split   140 whether keys
+//     and values are codes
 
 const SPLIT = 256u;
 
@@ -33,19 +34,32 @@ fn total(t: u32) -> f32 {
     return sum;
 }
 
-// Scores of one position, of every head.
-fn score(key: u32, held: u32, d: u32, t: u32) {
+// Scores of one position, of every head, from the keys that begin there.
+fn score(keys: u32, slot: u32, held: u32, codes: bool, t: u32) {
+    let d = count(40u);
+    let wide = select(8u, 16u, codes);
     var scores = array<f32, 8>();
-    for (var c = 0u; c < (d >> 3u); c++) {
-        let word = cache[key + c * 64u];
-        for (var i = 0u; i < 8u; i++) {
-            let x = halves(word, i);
+    for (var c = 0u; c < d / wide; c++) {
+        let word = cache[keys + c * 64u + slot];
+        var scale = 1.0;
+        if (codes) { scale = scale_at(keys, slot, c >> 1u); }
+        for (var i = 0u; i < wide; i++) {
+            var x = 0.0;
+            if (codes) { x = scale * code_at(word, i); } else { x = halves(word, i); }
             for (var h = 0u; h < 8u; h++) {
-                if (h < held) { scores[h] = fma(turned[h * 256u + c * 8u + i], x, scores[h]); }
+                if (h < held) { scores[h] = fma(turned[h * 256u + c * wide + i], x, scores[h]); }
             }
         }
     }
     for (var h = 0u; h < held; h++) { p[h * SPLIT + t] = scores[h]; }
+}
+
+// Channel 8 chunk + i of a value, of those that begin there.
+fn value(values: u32, slot: u32, chunk: u32, i: u32, codes: bool) -> f32 {
+    let d = count(40u);
+    if (!codes) { return halves(cache[values + slot * (d >> 3u) + chunk], i); }
+    let word = cache[values + slot * (d >> 4u) + (chunk >> 1u)];
+    return scale_at(values, slot, chunk >> 2u) * code_at(word, 8u * (chunk & 1u) + i);
 }
 
 @compute @workgroup_size(256)
@@ -68,8 +82,10 @@ fn attend(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_ind
     let begin = select(0u, block.z, spread);
     let end = select(splits, min(begin + 1u, splits), spread);
     let table = place(72u) + rest[place(80u) + row];
-    let base = place(64u) / 4u + kv * 16u * d;
-    let stride = kv_heads * 16u * d;
+    let codes = count(140u) != 0u;
+    let words = side_words(codes);
+    let base = place(64u) / 4u + kv * 2u * words;
+    let stride = kv_heads * 2u * words;
     if (exists(56u)) {
         let q = place(56u) + (row * heads + head) * d;
         for (var i = t; i < held * d; i += 256u) {
@@ -81,7 +97,8 @@ fn attend(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_ind
             let other = t >> 5u; // key, value
             turn_heads(t, row, heads + other * kv_heads + kv, other < 2u);
             let page = base + rest[table + ((visible - 1u) >> 6u)] * stride;
-            if (other < 2u) { store_head(t, page, (visible - 1u) & 63u, other == 0u); }
+            let slot = (visible - 1u) & 63u;
+            if (other < 2u) { store_head(t, page + other * words, slot, other == 0u, codes); }
             storageBarrier();
             workgroupBarrier();
         }
@@ -102,7 +119,7 @@ fn attend(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_ind
         workgroupBarrier();
         if (t < n) {
             let at = start + t;
-            score(base + rest[table + (at >> 6u)] * stride + (at & 63u), held, d, t);
+            score(base + rest[table + (at >> 6u)] * stride, at & 63u, held, codes, t);
         }
         workgroupBarrier();
         var m = -3.4e38;
@@ -128,10 +145,11 @@ fn attend(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_ind
         if (live) {
             for (var j = sub; j < n; j += subs) {
                 let at = start + j;
-                let page = base + rest[table + (at >> 6u)] * stride;
-                let word = cache[page + 8u * d + (at & 63u) * (d >> 3u) + chunk];
+                let values = base + rest[table + (at >> 6u)] * stride + words;
                 let e = p[mine * SPLIT + j];
-                for (var i = 0u; i < 8u; i++) { o[i] = fma(e, halves(word, i), o[i]); }
+                for (var i = 0u; i < 8u; i++) {
+                    o[i] = fma(e, value(values, at & 63u, chunk, i, codes), o[i]);
+                }
             }
         }
         workgroupBarrier();

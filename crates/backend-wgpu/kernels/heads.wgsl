@@ -7,7 +7,7 @@
 @group(0) @binding(1) var<storage, read_write> rest: array<u32>;
 @group(0) @binding(7) var<storage, read> q_norm: array<f32>;
 @group(0) @binding(8) var<storage, read> k_norm: array<f32>;
-@group(0) @binding(10) var<storage, read_write> cache: array<vec4<u32>>; // eight halves each
+@group(0) @binding(10) var<storage, read_write> cache: array<vec4<u32>>;
 
 var<workgroup> turned: array<f32, 2048>; // [8, 256]
 var<workgroup> parts: array<f32, 256>;
@@ -63,17 +63,76 @@ fn turn_heads(t: u32, row: u32, head: u32, live: bool) {
     workgroupBarrier();
 }
 
-// 32 threads put a head of keys or of values, of those of one page, in their place.
-fn store_head(t: u32, page: u32, offset: u32, is_k: bool) {
+// Keys and values of a page, of each head first keys, then values, in words of 16 bytes, which are
+// eight halves, sixteen codes or four scales. Keys lie in columns of a word, so that neighbours read
+// neighbouring slots.
+//
+//     halves   keys [d / 8, 64]      values [64, d / 8]
+//     codes    keys [d / 16, 64]     their scales [64, s]    values [64, d / 16]    their scales [64, s]
+//
+// A scale is 32 channels' as on the CPU.
+fn side_words(codes: bool) -> u32 {
     let d = count(40u);
-    let chunks = d >> 3u;
-    for (var c = t & 31u; c < chunks; c += 32u) {
-        var both = vec4<u32>();
-        for (var i = 0u; i < 4u; i++) {
-            let x = (t >> 5u) * 256u + c * 8u + 2u * i;
-            both[i] = float_to_half(turned[x]) | (float_to_half(turned[x + 1u]) << 16u);
-        }
-        // Keys in columns of eight channels, so that neighbours read neighbouring slots.
-        cache[page + select(8u * d + offset * chunks + c, c * 64u + offset, is_k)] = both;
+    return select(8u * d, 4u * d + 64u * scale_words(), codes);
+}
+fn scale_words() -> u32 { return (count(40u) + 127u) / 128u; }
+
+// The scale of channels 32 g to 32 g + 31 of a head that was turned.
+fn scale_of(x: u32, g: u32) -> f32 {
+    var top = 0u;
+    for (var i = 0u; i < 32u; i++) {
+        top = max(top, bitcast<u32>(turned[x + 32u * g + i]) & 0x7fffffffu);
     }
+    if (top >= 0x7f800000u) { return bitcast<f32>(top | 0x7fc00000u); }
+    if (top < (31u << 23u)) { return 0.0; } // 2^-96
+    return bitcast<f32>(top) / 127.0;
+}
+
+// 32 threads put a key or a value into its slot.
+fn store_head(t: u32, side: u32, slot: u32, is_k: bool, codes: bool) {
+    let d = count(40u);
+    let lane = t & 31u;
+    let x = (t >> 5u) * 256u;
+    if (!codes) {
+        let chunks = d >> 3u;
+        for (var c = lane; c < chunks; c += 32u) {
+            var both = vec4<u32>();
+            for (var i = 0u; i < 4u; i++) {
+                let at = x + c * 8u + 2u * i;
+                both[i] = float_to_half(turned[at]) | (float_to_half(turned[at + 1u]) << 16u);
+            }
+            cache[side + select(slot * chunks + c, c * 64u + slot, is_k)] = both;
+        }
+        return;
+    }
+    let chunks = d >> 4u;
+    if (lane < chunks) {
+        let scale = scale_of(x, lane >> 1u);
+        var words = vec4<u32>();
+        for (var i = 0u; i < 16u; i++) {
+            var code = 0;
+            if (scale > 0.0) { code = i32(round(turned[x + lane * 16u + i] / scale)); }
+            words[i >> 2u] |= (u32(code) & 0xffu) << (8u * (i & 3u));
+        }
+        cache[side + select(slot * chunks + lane, lane * 64u + slot, is_k)] = words;
+    }
+    if (lane < scale_words()) {
+        var scales = vec4<f32>();
+        for (var i = 0u; i < 4u; i++) {
+            let g = 4u * lane + i;
+            if (g < (d >> 5u)) { scales[i] = scale_of(x, g); }
+        }
+        cache[side + 4u * d + slot * scale_words() + lane] = bitcast<vec4<u32>>(scales);
+    }
+}
+
+// The scale of group g of a slot.
+fn scale_at(side: u32, slot: u32, g: u32) -> f32 {
+    let scales = cache[side + 4u * count(40u) + slot * scale_words() + (g >> 2u)];
+    return bitcast<f32>(scales[g & 3u]);
+}
+
+// Code `at` of sixteen.
+fn code_at(words: vec4<u32>, at: u32) -> f32 {
+    return f32(bitcast<i32>(words[at >> 2u] << (24u - 8u * (at & 3u))) >> 24u);
 }

@@ -86,7 +86,7 @@ const REDUCE_BINDINGS: &[Binding] =
     &[writes(1, &[88, 96, 104]), reads(3, &[48, 56, 64, 72]), reads(4, &[0, 8, 16, 24])];
 
 /// Every kernel.
-pub const SOURCES: [Source; 14] = [
+pub const SOURCES: [Source; 15] = [
     Source {
         kernel: "norm_rows",
         entry: "norm_rows",
@@ -115,19 +115,8 @@ pub const SOURCES: [Source; 14] = [
         ],
         columns: None,
     },
-    Source {
-        kernel: "attend",
-        entry: "attend",
-        files: &[CODES, HEADS, ATTEND],
-        bindings: &[
-            writes(1, &[0, 24, 56, 72, 80, 88, 104, 112, 120]),
-            writes(2, &[96]),
-            reads(7, &[8]),
-            reads(8, &[16]),
-            writes(10, &[64]),
-        ],
-        columns: None,
-    },
+    attends("attend"),
+    attends("attend_codes"),
     Source {
         kernel: "gather",
         entry: "gather",
@@ -161,6 +150,19 @@ pub const SOURCES: [Source; 14] = [
         columns: None,
     },
 ];
+
+/// One source asks its arguments what is stored.
+const fn attends(kernel: &'static str) -> Source {
+    const BINDINGS: &[Binding] = &[
+        writes(1, &[0, 24, 56, 72, 80, 88, 104, 112, 120]),
+        writes(2, &[96]),
+        reads(7, &[8]),
+        reads(8, &[16]),
+        writes(10, &[64]),
+    ];
+    let files = &[CODES, HEADS, ATTEND];
+    Source { kernel, entry: "attend", files, bindings: BINDINGS, columns: None }
+}
 
 const fn multiplies(
     kernel: &'static str,

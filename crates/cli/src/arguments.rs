@@ -59,7 +59,8 @@ pub struct StepArgs {
     /// wait 512]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     chunk: Option<u32>,
-    /// Storage of keys and values; f32 keeps every bit in twice the memory
+    /// Storage of keys and values: f32 keeps every bit in twice the memory of f16, i8 takes little
+    /// more than half of it and changes answers a little
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv_type: KvArg,
     /// Packed weights kept on disk (`qwire pack`): auto takes them where they are and renews them
@@ -91,6 +92,7 @@ impl GuessArgs {
 pub enum KvArg {
     F16,
     F32,
+    I8,
 }
 
 impl KvArg {
@@ -99,6 +101,7 @@ impl KvArg {
         match self {
             Self::F16 => KvType::F16,
             Self::F32 => KvType::F32,
+            Self::I8 => KvType::I8,
         }
     }
 }

@@ -119,6 +119,15 @@ impl Device {
         }
     }
 
+    /// Threads of the CPU that compute with weights of their own, alone or as a card's host.
+    pub fn threads(&self) -> Option<usize> {
+        match self {
+            Self::Cpu { threads, .. } => Some(*threads),
+            Self::Shared(shared) => Some(shared.threads),
+            Self::Cuda(_) | Self::Wgpu(_) | Self::Reference => None,
+        }
+    }
+
     /// What watches and steers it, where there is such a thing.
     pub fn monitor(&self) -> Option<&Monitor> {
         match self {
@@ -176,8 +185,8 @@ impl Device {
     }
 }
 
-/// Binds every tensor, uploads it, and reserves memory. A CPU takes its panels from the sidecar
-/// where there is one; a witness stands between the phases. `progress` hears (layers done, layers).
+/// Binds every tensor, uploads it, and reserves memory. A CPU, alone or as the host of a card, takes
+/// its panels from the sidecar where there is one; a witness stands between the phases. `progress` hears (layers done, layers).
 pub fn load(
     file: &Arc<File>,
     device: &Device,
@@ -186,16 +195,20 @@ pub fn load(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Ready, Failure> {
     let kept = if sidecar.is_some() { ", packed weights from disk" } else { "" };
+    let cpu = |threads, isa| -> Result<Cpu, Failure> {
+        let cpu = Cpu::new(threads, isa)?;
+        Ok(if let Some(sidecar) = &sidecar { cpu.with_sidecar(sidecar.clone()) } else { cpu })
+    };
     let (runner, unused) = match device {
         Device::Cpu { threads, isa, .. } => {
-            let cpu = Cpu::new(*threads, *isa)?;
-            let cpu = if let Some(sidecar) = sidecar { cpu.with_sidecar(sidecar) } else { cpu };
-            on(file, cpu, witness, limits, progress)?
+            // A host has use for some of it, and reads that when it is visited.
+            sidecar.iter().for_each(Sidecar::fetch);
+            on(file, cpu(*threads, *isa)?, witness, limits, progress)?
         }
         Device::Cuda(card) => on(file, Gpu::new(Cuda::open(card)?), witness, limits, progress)?,
         Device::Wgpu(found) => on(file, Gpu::new(Wgpu::open(found)?), witness, limits, progress)?,
         Device::Shared(shared) => {
-            let cpu = Cpu::new(shared.threads, shared.isa)?;
+            let cpu = cpu(shared.threads, shared.isa)?;
             let layers = shared.placement.card_layers;
             match &shared.card {
                 Device::Cuda(card) => {

@@ -10,6 +10,12 @@
 //! A page holds 64 positions of every head. Keys lie in tiles of 16 positions, `[d][16]`, so that
 //! lanes are keys; values lie `[64][d]`, so that lanes are channels. Slots that are not visible are
 //! never multiplied: a recycled page may hold anything.
+//!
+//! Numbers may be stored as codes of 8 bits, of which 32 channels share a scale:
+//!
+//! ```text
+//! scale = max |x| / 127       code = round(x / scale), ties to even       what is read: scale code
+//! ```
 
 use crate::exp::exp;
 use crate::half;
@@ -23,13 +29,26 @@ pub const PAGE: usize = 64;
 pub const BLOCK: usize = 512;
 /// Positions in a tile of keys.
 pub const TILE: usize = 16;
+/// Channels that share a scale, where what is stored are codes.
+pub const GROUP: usize = 32;
+
+/// Scales of a key or value of d channels, those that fill up included: devices read four at once.
+pub const fn scales(d: usize) -> usize {
+    d.div_ceil(GROUP).next_multiple_of(4)
+}
 
 /// How a key or value is stored.
 pub trait Element: Copy + Default + Send + Sync + 'static {
-    /// Rounded for storage.
-    fn store(x: f32) -> Self;
-    /// The stored value, exact.
-    fn load(self) -> f32;
+    /// Whether numbers are codes, which have scales.
+    const CODED: bool = false;
+    /// The scale of a group.
+    fn scale(_: &[f32]) -> f32 {
+        1.0
+    }
+    /// Rounded for storage, under the scale of its group.
+    fn store(x: f32, scale: f32) -> Self;
+    /// What is read.
+    fn load(self, scale: f32) -> f32;
     /// Sixteen of them, as what they are.
     fn stored(x: &[Self; TILE]) -> Stored<'_>;
 }
@@ -41,15 +60,17 @@ pub enum Stored<'a> {
     Whole(&'a [f32; TILE]),
     /// In half.
     Half(&'a [F16; TILE]),
+    /// As codes.
+    Codes(&'a [i8; TILE]),
 }
 
 impl Element for f32 {
     #[inline(always)]
-    fn store(x: f32) -> Self {
+    fn store(x: f32, _: f32) -> Self {
         x
     }
     #[inline(always)]
-    fn load(self) -> f32 {
+    fn load(self, _: f32) -> f32 {
         self
     }
     #[inline(always)]
@@ -63,11 +84,11 @@ pub type F16 = u16;
 
 impl Element for F16 {
     #[inline(always)]
-    fn store(x: f32) -> Self {
+    fn store(x: f32, _: f32) -> Self {
         half::f32_to_f16(x)
     }
     #[inline(always)]
-    fn load(self) -> f32 {
+    fn load(self, _: f32) -> f32 {
         half::f16_to_f32(self)
     }
     #[inline(always)]
@@ -76,48 +97,126 @@ impl Element for F16 {
     }
 }
 
-/// The cache of one key/value head, seen through one sequence's pages.
+impl Element for i8 {
+    const CODED: bool = true;
+    /// Of what is not finite it is NaN, and so is everything that is read; of what is tiny, 0.
+    fn scale(x: &[f32]) -> f32 {
+        let top = x.iter().fold(0.0_f32, |top, x| {
+            let size = x.abs();
+            if size > top || size.is_nan() { size } else { top }
+        });
+        match top {
+            top if !top.is_finite() => f32::NAN,
+            top if top < TINY => 0.0,
+            top => top / 127.0,
+        }
+    }
+    fn store(x: f32, scale: f32) -> Self {
+        if scale > 0.0 { (x / scale).round_ties_even() as Self } else { 0 }
+    }
+    #[inline(always)]
+    fn load(self, scale: f32) -> f32 {
+        scale * f32::from(self)
+    }
+    #[inline(always)]
+    fn stored(x: &[i8; TILE]) -> Stored<'_> {
+        Stored::Codes(x)
+    }
+}
+
+/// Below this all of a group counts as zeros, so that no scale is subnormal.
+const TINY: f32 = f32::from_bits(31 << 23); // 2^-96
+
+/// The cache of one key/value head, seen through one sequence's pages. Scales are there for codes.
 #[derive(Clone, Copy)]
 pub struct Head<'a, E> {
     /// [pages of the pool, PAGE / TILE, d, TILE]
     pub keys: &'a [E],
+    /// [pages of the pool, PAGE / TILE, scales(d), TILE]
+    pub key_scales: &'a [f32],
     /// [pages of the pool, PAGE, d]
     pub values: &'a [E],
+    /// [pages of the pool, PAGE, scales(d)]
+    pub value_scales: &'a [f32],
     /// Positions 64 i .. lie in page `table[i]`.
     pub table: &'a [u32],
 }
 
-impl<'a, E> Head<'a, E> {
-    /// The keys of the page that holds a position: [PAGE / TILE, d, TILE]; nothing behind `end`.
+/// Keys or values of a page.
+#[derive(Clone, Copy)]
+pub(crate) struct Page<'a, E> {
+    pub numbers: &'a [E],
+    pub scales: &'a [f32],
+}
+
+impl<E> Page<'_, E> {
+    /// None.
+    pub(crate) const NONE: Self = Self { numbers: &[], scales: &[] };
+}
+
+impl<'a, E: Element> Head<'a, E> {
+    /// The keys of the page that holds a position; nothing behind `end`.
     #[inline(always)]
-    fn keys(&self, position: usize, end: usize, d: usize) -> &'a [E] {
-        self.page(self.keys, position, end, d)
+    fn keys(&self, position: usize, end: usize, d: usize) -> Page<'a, E> {
+        self.page(self.keys, self.key_scales, (position, end), d)
     }
 
-    /// Its values: [PAGE, d].
+    /// Its values.
     #[inline(always)]
-    fn values(&self, position: usize, end: usize, d: usize) -> &'a [E] {
-        self.page(self.values, position, end, d)
+    fn values(&self, position: usize, end: usize, d: usize) -> Page<'a, E> {
+        self.page(self.values, self.value_scales, (position, end), d)
     }
 
     #[inline(always)]
-    fn page(&self, of: &'a [E], position: usize, end: usize, d: usize) -> &'a [E] {
+    fn page(
+        &self,
+        numbers: &'a [E],
+        scales: &'a [f32],
+        (position, end): (usize, usize),
+        d: usize,
+    ) -> Page<'a, E> {
         if position >= end {
-            return &[];
+            return Page::NONE;
         }
-        &of[self.table[position / PAGE] as usize * PAGE * d..][..PAGE * d]
+        let (page, len) = (self.table[position / PAGE] as usize, PAGE * self::scales(d));
+        let numbers = &numbers[page * PAGE * d..][..PAGE * d];
+        Page { numbers, scales: if E::CODED { &scales[page * len..][..len] } else { &[] } }
     }
 }
 
+/// Where the keys and values of a head are written.
+pub struct Slots<'a, E> {
+    /// As [`Head::keys`].
+    pub keys: &'a mut [E],
+    /// As [`Head::key_scales`].
+    pub key_scales: &'a mut [f32],
+    /// As [`Head::values`].
+    pub values: &'a mut [E],
+    /// As [`Head::value_scales`].
+    pub value_scales: &'a mut [f32],
+}
+
 /// Writes one position's key and value into slot `page * PAGE + position % PAGE` of a head.
-pub fn store<E: Element>(slot: usize, k: &[f32], v: &[f32], keys: &mut [E], values: &mut [E]) {
-    let d = k.len();
-    let tile = &mut keys[slot / TILE * TILE * d..][..TILE * d];
-    for (column, k) in tile.chunks_exact_mut(TILE).zip(k) {
-        column[slot % TILE] = E::store(*k);
+pub fn store<E: Element>(slot: usize, k: &[f32], v: &[f32], to: &mut Slots<'_, E>) {
+    let (d, scales) = (k.len(), scales(k.len()));
+    let tile = &mut to.keys[slot / TILE * TILE * d..][..TILE * d];
+    for (group, k) in k.chunks(GROUP).enumerate() {
+        let scale = E::scale(k);
+        for (column, k) in tile[group * GROUP * TILE..].chunks_exact_mut(TILE).zip(k) {
+            column[slot % TILE] = E::store(*k, scale);
+        }
+        if E::CODED {
+            to.key_scales[(slot / TILE * scales + group) * TILE + slot % TILE] = scale;
+        }
     }
-    for (value, v) in values[slot * d..].iter_mut().zip(v) {
-        *value = E::store(*v);
+    for (group, v) in v.chunks(GROUP).enumerate() {
+        let scale = E::scale(v);
+        for (value, v) in to.values[slot * d + group * GROUP..].iter_mut().zip(v) {
+            *value = E::store(*v, scale);
+        }
+        if E::CODED {
+            to.value_scales[slot * scales + group] = scale;
+        }
     }
 }
 
@@ -232,7 +331,7 @@ fn score<E: Element>(
         let (keys, ahead) = (head.keys(at, end, d), head.keys(at + PAGE, end, d));
         let first = queries.visible.iter().position(|visible| *visible > at).unwrap_or(0);
         let s = &mut scores[first * BLOCK + at - start..];
-        lanes::score(isa, d, &queries.q[first * d..], keys, ahead, s);
+        lanes::score(isa, d, &queries.q[first * d..], keys, ahead.numbers, s);
     }
 }
 
@@ -292,8 +391,8 @@ fn weigh<E: Element>(
             let (seen, sums) = (seen(&alike[0]), &mut sums[first * d..][..alike.len() * d]);
             if seen > 0 {
                 let p = &scores[first * BLOCK + at - start..];
-                lanes::weigh(isa, (d, seen), p, values, ahead, sums);
-                ahead = &[];
+                lanes::weigh(isa, (d, seen), p, values, ahead.numbers, sums);
+                ahead = Page::NONE;
             }
             first += alike.len();
         }
@@ -311,30 +410,46 @@ mod tests {
     }
 
     /// A pool of pages in shuffled order, slots past `len` poisoned with NaN.
-    fn pool<E: Element>(len: usize) -> (Vec<E>, Vec<E>, Vec<u32>) {
-        let pages = len.div_ceil(PAGE);
-        let table: Vec<u32> = (0..pages as u32).rev().collect();
-        let mut keys = vec![E::store(f32::NAN); pages * PAGE * D];
-        let mut values = keys.clone();
-        for j in 0..len {
-            let slot = table[j / PAGE] as usize * PAGE + j % PAGE;
-            let k: Vec<f32> = (0..D).map(|c| value(j * D + c)).collect();
-            let v: Vec<f32> = (0..D).map(|c| value(j * D + c + 77_777)).collect();
-            store(slot, &k, &v, &mut keys, &mut values);
+    struct Pool<E> {
+        numbers: [Vec<E>; 2],
+        scales: [Vec<f32>; 2],
+        table: Vec<u32>,
+    }
+
+    impl<E: Element> Pool<E> {
+        fn new(len: usize) -> Self {
+            let pages = len.div_ceil(PAGE);
+            let table: Vec<u32> = (0..pages as u32).rev().collect();
+            let numbers = vec![E::store(f32::NAN, f32::NAN); pages * PAGE * D];
+            let scales = vec![f32::NAN; pages * PAGE * scales(D)];
+            let (numbers, scales) = ([numbers.clone(), numbers], [scales.clone(), scales]);
+            let mut pool = Self { numbers, scales, table };
+            for j in 0..len {
+                let slot = pool.table[j / PAGE] as usize * PAGE + j % PAGE;
+                let k: Vec<f32> = (0..D).map(|c| value(j * D + c)).collect();
+                let v: Vec<f32> = (0..D).map(|c| value(j * D + c + 77_777)).collect();
+                let ([keys, values], [key_scales, value_scales]) =
+                    (&mut pool.numbers, &mut pool.scales);
+                store(slot, &k, &v, &mut Slots { keys, key_scales, values, value_scales });
+            }
+            pool
         }
-        (keys, values, table)
+
+        fn head(&self) -> Head<'_, E> {
+            let ([keys, values], [key_scales, value_scales]) = (&self.numbers, &self.scales);
+            Head { keys, key_scales, values, value_scales, table: &self.table }
+        }
     }
 
     fn run<E: Element>(isa: Isa, len: usize, visible: &[usize]) -> Vec<f32> {
-        let (keys, values, table) = pool::<E>(len);
+        let pool = Pool::<E>::new(len);
         let q: Vec<f32> = visible
             .iter()
             .flat_map(|visible| (0..D).map(move |c| value(visible * 31 + c) * 0.4))
             .collect();
         let mut out = vec![f32::NAN; visible.len() * D];
-        let head = Head { keys: &keys, values: &values, table: &table };
         let queries = Queries { q: &q, visible, d: D };
-        attend(isa, queries, head, &mut Scratch::default(), &mut out);
+        attend(isa, queries, pool.head(), &mut Scratch::default(), &mut out);
         out
     }
 
@@ -356,6 +471,41 @@ mod tests {
     fn a_query_has_the_same_bits_alone_and_in_company() {
         check::<f32>();
         check::<F16>();
+        check::<i8>();
+    }
+
+    #[test]
+    fn codes_are_near_what_they_stand_for() {
+        let near = |x: &[f32], bound: f32| {
+            let scale = i8::scale(x);
+            for x in x {
+                let read = i8::store(*x, scale).load(scale);
+                assert!((read - x).abs() <= bound, "{x:e} is read as {read:e}");
+            }
+        };
+        let row: Vec<f32> = (0..GROUP).map(value).collect();
+        near(&row, 0.5001 / 127.0);
+        near(&row.iter().map(|x| x * 1e30).collect::<Vec<_>>(), 0.5001e30 / 127.0);
+        near(&row.iter().map(|x| x * 1e-37).collect::<Vec<_>>(), 1e-37);
+        near(&[0.0; GROUP], 0.0);
+        near(&[127.0, -127.0, 2.5, -3.5, 0.5], 0.5);
+        assert_eq!([2.5, 3.5, -2.5].map(|x| i8::store(x, 1.0)), [2, 4, -2]);
+        for damaged in [f32::NAN, f32::INFINITY] {
+            let scale = i8::scale(&[1.0, damaged, 2.0]);
+            assert!(i8::store(1.0, scale).load(scale).is_nan());
+        }
+    }
+
+    /// Codes of ±1 lose little of attention.
+    #[test]
+    fn attention_over_codes_is_near() {
+        let visible = [1, 64, 700, 1100];
+        let (exact, coded) =
+            (run::<f32>(Isa::SCALAR, 1100, &visible), run::<i8>(Isa::SCALAR, 1100, &visible));
+        for (exact, coded) in exact.iter().zip(&coded) {
+            assert!((exact - coded).abs() < 2e-2, "{coded}, not {exact}");
+        }
+        assert!(exact != coded);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use qwire_kernels::attention::{GROUP, scales};
+
 use crate::batch::{Batch, PageId};
 use crate::model::{Experts, Layer};
 use crate::shape::Shape;
@@ -35,15 +37,25 @@ pub enum KvType {
     F16,
     /// Single precision.
     F32,
+    /// Codes of 8 bits, 32 channels to a scale in single precision.
+    I8,
 }
 
 impl KvType {
-    /// Bytes of one number.
-    pub fn bytes(self) -> usize {
+    /// Bytes of the key or the value of a head of d channels.
+    pub fn head_bytes(self, d: usize) -> usize {
         match self {
-            Self::F16 => 2,
-            Self::F32 => 4,
+            Self::F16 => 2 * d,
+            Self::F32 => 4 * d,
+            Self::I8 => d + 4 * scales(d),
         }
+    }
+
+    /// Why heads of d channels cannot be stored like this, if so.
+    pub fn refusal(self, d: usize) -> Option<String> {
+        let whole = self != Self::I8 || d.is_multiple_of(GROUP);
+        let found = format!("keys and values of {d} channels cannot be stored as i8");
+        (!whole).then(|| format!("{found}; accepted: multiples of {GROUP}"))
     }
 
     /// The name on the command line.
@@ -51,6 +63,7 @@ impl KvType {
         match self {
             Self::F16 => "f16",
             Self::F32 => "f32",
+            Self::I8 => "i8",
         }
     }
 }

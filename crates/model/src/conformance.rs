@@ -37,7 +37,11 @@ impl Bounds {
 
     /// For float weights.
     pub fn float(kv: KvType) -> Self {
-        let attend = if kv == KvType::F16 { 1e-3 } else { 1e-5 };
+        let attend = match kv {
+            KvType::I8 => 2e-2,
+            KvType::F16 => 1e-3,
+            KvType::F32 => 1e-5,
+        };
         Self { narrow: 1e-5, wide: 1e-5, attend, route: 1e-4 }
     }
 }

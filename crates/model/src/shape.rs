@@ -106,7 +106,7 @@ impl Shape {
 
     /// Bytes of a page, keys and values of all layers.
     pub fn page_bytes(&self, kv: KvType) -> usize {
-        2 * self.layers * self.kv_dim() * PAGE * kv.bytes()
+        2 * self.layers * self.kv_heads * PAGE * kv.head_bytes(self.head_dim)
     }
 
     /// Pages that hold this many positions.

@@ -5,6 +5,8 @@
 //! cargo xtask kernels --check   the same, and fails where what is committed differs
 //! cargo xtask card              the CPU in place of a card: the folder for LD_LIBRARY_PATH
 //! cargo xtask gpu-bundle        what a machine with a card needs, in one archive
+//! cargo xtask gpu-slowest PARTS NAME, gpu-metrics
+//!                               what Nsight Compute is to look at, and for
 //! cargo xtask gpu-table PARTS OUT DEPTHS PROMPTS DATE [--rehearsed]
 //!                               what `tools/gpu-run.sh` has found, as table.md and samples.json
 //! ```
@@ -16,6 +18,7 @@ mod bundle;
 mod card;
 #[path = "../../backend-cuda/tests/shim/compiler.rs"]
 mod compiler;
+mod counters;
 mod kernels;
 mod nvrtc;
 mod parts;
@@ -43,6 +46,12 @@ fn main() -> ExitCode {
         ["gpu-bundle"] => bundle::build().map(|(archive, len)| {
             println!("{}: {:.1} MB", archive.display(), len as f64 / 1e6);
         }),
+        ["gpu-slowest", parts, name] => Parts::read(Path::new(parts))
+            .map(|parts| println!("{}", counters::slowest(&parts.get(name)))),
+        ["gpu-metrics"] => {
+            println!("{}", counters::METRICS.join(","));
+            Ok(())
+        }
         ["gpu-table", parts, out, depths, prompts, date, ref rest @ ..] => {
             let rehearsed = rest == ["--rehearsed"];
             order(depths, prompts, rehearsed).and_then(|order| write(parts, out, order, date))

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::counters::{self, Counted};
 use crate::parts::{Part, Parts};
 
 /// The cosine to the CPU's logits that is expected at full shape.
@@ -103,6 +104,7 @@ impl Table<'_> {
         rows.extend(self.bits());
         rows.extend(self.speeds());
         rows.push(self.nodes());
+        rows.extend(self.counters());
         rows.extend(self.peers());
         rows.extend(self.projections());
         rows
@@ -218,6 +220,23 @@ impl Table<'_> {
             Some((format!("{layer:.1}, {step:.0} a token"), "measured"))
         });
         Row::from("nodes a layer", &part, found)
+    }
+
+    /// What Nsight Compute counted of the slowest kernels.
+    fn counters(&self) -> Vec<Row> {
+        let part = self.parts.get("ncu");
+        let counted = counters::counted(&part.out);
+        let row = |at: usize| {
+            let found = counted.get(at).map(|Counted { kernel, launches, values }| {
+                let [memory, arithmetic, nanoseconds] = values;
+                let times = format!("{:.1} µs each of {launches}", nanoseconds / 1e3);
+                let shares =
+                    format!("{memory:.0} % of memory's peak, {arithmetic:.0} % of arithmetic's");
+                (format!("{kernel}: {shares}, {times}"), "measured")
+            });
+            Row::from(format!("ncu, the slowest kernels: {}", at + 1), &part, found)
+        };
+        (0..counters::KERNELS).map(row).collect()
     }
 
     /// llama.cpp, the same file.
@@ -376,7 +395,7 @@ mod tests {
         let table = Table { parts: &parts, order: order() };
         let rows = table.rows();
         assert!(rows.iter().all(|row| (&*row.found, row.verdict) == ("it was not run", "skipped")));
-        assert_eq!(rows.len(), 3 + 3 + 2 + 1 + 5 + 3 + 1 + 3 + 2);
+        assert_eq!(rows.len(), 3 + 3 + 2 + 1 + 5 + 3 + 1 + 3 + 3 + 2);
         assert_eq!((table.failures(), table.page("today").lines().count()), (0, rows.len() + 4));
     }
 

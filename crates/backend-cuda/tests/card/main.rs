@@ -43,7 +43,7 @@ fn graphs_change_no_bit() {
         let plan = Plan { chunk: 90, beside, steps: 4 };
         (plan, move || Some(Gpu::new(Cuda::open(&card).expect("a card opens"))))
     });
-    whole::plans_agree(plans);
+    whole::plans_agree(KvType::F16, plans);
 }
 
 /// What a step of one token takes, and its logits.

@@ -2,6 +2,7 @@
 //! chunk, batch and run.
 
 use qwire_backend_cuda::Gpu;
+use qwire_model::KvType;
 
 use crate::loader::{Order, shim};
 use crate::trial::whole::{self, Company, Plan};
@@ -19,7 +20,15 @@ fn bits_depend_on_nothing_but_the_tokens() {
         (Order::Seeded(7), Plan { chunk: 33, beside: 7, steps: 8 }),
         (Order::Seeded(11), Plan { chunk: 7, beside: 3, steps: 3 }),
     ];
-    whole::plans_agree(plans.map(|(order, plan)| (plan, move || shim(order).map(Gpu::new))));
+    let over = |plans: &[(Order, Plan)], kv| {
+        let plan = |(order, plan): &(Order, Plan)| {
+            let order = *order;
+            (*plan, move || shim(order).map(Gpu::new))
+        };
+        whole::plans_agree(kv, plans.iter().map(plan));
+    };
+    over(&plans, KvType::F16);
+    over(&plans[1..], KvType::I8);
 }
 
 /// A few steps of other formats in three orders and batches.

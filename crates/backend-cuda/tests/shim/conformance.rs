@@ -35,3 +35,8 @@ fn products_of_codes_are_those_of_the_reference() {
         products::are_those_of_the_reference(device(), name);
     }
 }
+
+#[test]
+fn a_cache_of_codes_conforms() {
+    phases::codes_conform(|| shim(Order::Forward));
+}

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use qwire_backend_gpu::Gpu;
 use qwire_backend_gpu::device::Device;
 use qwire_gguf::{Dtype, File};
-use qwire_model::KvType;
 use qwire_model::conformance::{self, Bounds};
+use qwire_model::{KvType, Phase};
 
 use super::models::{golden, rewritten};
 
@@ -46,6 +46,20 @@ pub fn golden_conforms<D: Device>(device: Option<D>, name: &str) {
     check(device.map(Gpu::new), &golden(name), name, quantised());
 }
 
+/// Keys and values that are stored as codes.
+pub fn codes_conform<D: Device>(device: impl Fn() -> Option<D>) {
+    for name in ["moes-f32", "moe-q4_k_m", "dense3-q4_k_m"] {
+        let Some(device) = device() else { return };
+        let bounds = Bounds { attend: Bounds::float(KvType::I8).attend, ..quantised() };
+        let measured = conformance::run(&golden(name), Gpu::new(device), KvType::I8, bounds);
+        let measured = measured.unwrap_or_else(|error| panic!("{name}: {error}"));
+        for of in measured.iter().filter(|of| of.phase == Phase::Attend) {
+            println!("{name}: {:?} {:.1e}, allowed {:.1e}", of.phase, of.error, of.bound);
+            assert!(of.error > 1e-4, "{name}: codes round");
+        }
+    }
+}
+
 /// What kernels do not read is refused at load, by name.
 pub fn others_are_refused<D: Device>(device: impl Fn() -> Option<D>) {
     let kind = D::KIND;
@@ -61,5 +75,5 @@ pub fn others_are_refused<D: Device>(device: impl Fn() -> Option<D>) {
     let Some(second) = device() else { return };
     let error = conformance::run(&golden("moes-f32"), Gpu::new(second), KvType::F32, bounds);
     let error = error.expect_err("the cache is f16");
-    assert_eq!(error, format!("a cache of f32 cannot be kept on {kind}; accepted: f16"));
+    assert_eq!(error, format!("a cache of f32 cannot be kept on {kind}; accepted: f16, i8"));
 }

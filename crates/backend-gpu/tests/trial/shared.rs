@@ -56,7 +56,7 @@ pub fn bits_depend_on_nothing_but_the_tokens<D: Device>(device: impl Fn() -> Opt
             Plan { chunk: 7, beside: 3, steps: 3 },
         ];
         let gpu = || device().map(|device| sharing(device, layers));
-        whole::plans_agree(plans.map(|plan| (plan, gpu)));
+        whole::plans_agree(KvType::F16, plans.map(|plan| (plan, gpu)));
         let mut company = Company::new("moe-q4_k_m");
         (0..8).for_each(|beside| company.add(gpu(), beside));
     }

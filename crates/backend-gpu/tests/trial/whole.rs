@@ -18,8 +18,12 @@ use super::models::{golden, open, rewritten};
 const SEQUENCES: usize = 12;
 
 pub fn load<B: Backend>(file: &Arc<File>, backend: B, positions: usize) -> Loaded<B> {
+    load_with(file, backend, positions, KvType::F16)
+}
+
+fn load_with<B: Backend>(file: &Arc<File>, backend: B, positions: usize, kv: KvType) -> Loaded<B> {
     let pages = SEQUENCES * positions.div_ceil(64);
-    let limits = |_: &_| Limits { rows: 96, outputs: 96, pages, kv: KvType::F16 };
+    let limits = |_: &_| Limits { rows: 96, outputs: 96, pages, kv };
     Loaded::load(file, backend, limits, &mut |_, _| {}).expect("the model loads")
 }
 
@@ -214,7 +218,7 @@ fn run<D: Device>(runner: &mut Loaded<Gpu<D>>, file: &File, plan: Plan) -> Vec<u
 const POSITIONS: usize = 262;
 
 /// Every plan, on a device of its own, gives the same bits; the first does so three times.
-pub fn plans_agree<D, F>(plans: impl IntoIterator<Item = (Plan, F)>)
+pub fn plans_agree<D, F>(kv: KvType, plans: impl IntoIterator<Item = (Plan, F)>)
 where
     D: Device,
     F: FnOnce() -> Option<Gpu<D>>,
@@ -226,7 +230,7 @@ where
     let mut expected: Option<Vec<u32>> = None;
     for (plan, gpu) in plans {
         let Some(gpu) = gpu() else { return };
-        let mut runner = load(&small, gpu, POSITIONS);
+        let mut runner = load_with(&small, gpu, POSITIONS, kv);
         for again in 0..if expected.is_none() { 3 } else { 1 } {
             let bits = run(&mut runner, &small, plan);
             let expected = expected.get_or_insert_with(|| bits.clone());

@@ -1,6 +1,7 @@
 //! Phases against the reference, whole models, and their bits.
 
 use qwire_backend_wgpu::Gpu;
+use qwire_model::KvType;
 
 use crate::device;
 use crate::trial::phases;
@@ -24,6 +25,11 @@ fn a_quantised_dense_model_conforms() {
 }
 
 #[test]
+fn a_cache_of_codes_conforms() {
+    phases::codes_conform(device);
+}
+
+#[test]
 fn what_cannot_run_is_refused_by_name() {
     phases::others_are_refused(device);
 }
@@ -41,7 +47,9 @@ fn bits_depend_on_nothing_but_the_tokens() {
         Plan { chunk: 33, beside: 7, steps: 8 },
         Plan { chunk: 7, beside: 3, steps: 3 },
     ];
-    whole::plans_agree(plans.map(|plan| (plan, || device().map(Gpu::new))));
+    for (kv, plans) in [(KvType::F16, &plans[..]), (KvType::I8, &plans[1..])] {
+        whole::plans_agree(kv, plans.iter().map(|plan| (*plan, || device().map(Gpu::new))));
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn the_cache_holds_the_nearest_halves() {
     let cache = piece(&mut device, &vec![0; pages * page / 2]);
     let args = Args::default().address(rest).address(Address::NONE).address(Address::NONE);
     let args = args.address(rest).count(1).count(1).count(D).count(0).number(1e-6).number(1.0);
-    let args = args.address(slot).address(q).address(cache);
+    let args = args.address(slot).address(q).address(cache).count(0).skip(4);
     device.run(&[Launch { kernel: kernel("rotate"), grid: [1, rows as u32, 1], args }]);
     let bytes = read(&mut device, cache, pages * page * 2);
     let found = |i: usize| u16::from_le_bytes(bytes.as_chunks().0[i]);

@@ -40,6 +40,26 @@ fn flip(path: &str, at: usize) {
     fs::write(path, bytes).unwrap();
 }
 
+/// Where wgpu knows a device, such as Mesa's lavapipe: what its host computes with.
+#[test]
+fn the_host_of_a_card_takes_its_experts_from_disk() {
+    let (_folder, model, _) = model("pack-host");
+    let bits = |pack: &str| {
+        let device = ["bench", &model, "--device", "wgpu", "--gpu-expert-layers", "1"];
+        let bits = ["--pack", pack, "--bits", "-p", "20", "-n", "2", "--json"];
+        qwire(&[device.as_slice(), &bits].concat())
+    };
+    let expected = bits("never");
+    if expected.stderr.contains("there is no wgpu:0") {
+        println!("skipped: {}", expected.stderr);
+        return;
+    }
+    let (packed, expected) = (bits("always").json(), expected.json());
+    assert_eq!(packed[0]["sha256"], expected[0]["sha256"]);
+    let told = |rows: &serde_json::Value| rows[0]["device"].as_str().unwrap().contains("from disk");
+    assert!(told(&packed) && !told(&expected), "{packed} {expected}");
+}
+
 #[test]
 fn a_sidecar_is_written_when_asked_and_used_where_it_is() {
     let (folder, model, sidecar) = model("pack-fresh");

@@ -18,7 +18,7 @@ use std::arch::x86_64::{
 };
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use crate::attention::{BLOCK, Element, F16, PAGE, Stored, TILE};
+use crate::attention::{BLOCK, Element, F16, GROUP, PAGE, Page, Stored, TILE, scales};
 use crate::tile::ROWS;
 
 /// Sixteen i32, or sixteen times four bytes.
@@ -156,6 +156,13 @@ operations! {
         // SAFETY: twice 16 readable bytes; the load needs no alignment.
         let halves = unsafe { twice!([0, 8], |i| _mm_loadu_si128(at.add(i).cast())) };
         twice!(halves, |half| _mm256_cvtph_ps(half))
+    }
+    /// Sixteen codes.
+    fn code_numbers(lanes: &[i8; ROWS]) -> F {
+        let at = lanes.as_ptr();
+        // SAFETY: twice 8 readable bytes; the load needs no alignment.
+        let codes = unsafe { twice!([0, 8], |i| _mm_loadl_epi64(at.add(i).cast())) };
+        twice!(codes, |codes| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)))
     }
     /// The lanes.
     fn store(x: F) -> [f32; ROWS] {

@@ -14,7 +14,7 @@ use std::arch::x86_64::{
 };
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use crate::attention::{BLOCK, Element, F16, PAGE, Stored, TILE};
+use crate::attention::{BLOCK, Element, F16, GROUP, PAGE, Page, Stored, TILE, scales};
 use crate::tile::ROWS;
 
 /// Sixteen i32, or sixteen times four bytes.
@@ -119,6 +119,12 @@ operations! {
     fn half_numbers(lanes: &[F16; ROWS]) -> F {
         // SAFETY: 32 readable bytes; the load needs no alignment.
         _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) })
+    }
+    /// Sixteen codes.
+    fn code_numbers(lanes: &[i8; ROWS]) -> F {
+        // SAFETY: 16 readable bytes; the load needs no alignment.
+        let codes = unsafe { _mm_loadu_si128(lanes.as_ptr().cast()) };
+        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes))
     }
     /// The lanes.
     fn store(x: F) -> [f32; ROWS] {

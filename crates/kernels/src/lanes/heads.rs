@@ -8,7 +8,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use crate::Isa;
-use crate::attention::{BLOCK, Element, PAGE, TILE};
+use crate::attention::{BLOCK, Element, GROUP, PAGE, Page, TILE, scales};
 use crate::isa::Level;
 
 /// s = sum q_c k_c (fma, c ascending) for q [n, d], keys [PAGE / TILE, d, TILE] and s [n, BLOCK],
@@ -17,7 +17,7 @@ pub(crate) fn score<E: Element>(
     isa: Isa,
     d: usize,
     q: &[f32],
-    keys: &[E],
+    keys: Page<'_, E>,
     ahead: &[E],
     s: &mut [f32],
 ) {
@@ -26,10 +26,16 @@ pub(crate) fn score<E: Element>(
         Level::Avx2 | Level::AvxVnni | Level::Avx512 => unreachable!("it is not on this processor"),
         Level::Scalar => {
             for (q, s) in q.chunks_exact(d).zip(s.chunks_mut(BLOCK)) {
-                for (keys, s) in keys.chunks_exact(d * TILE).zip(s[..PAGE].chunks_exact_mut(TILE)) {
+                let tiles =
+                    keys.numbers.chunks_exact(d * TILE).zip(s[..PAGE].chunks_exact_mut(TILE));
+                for (tile, (numbers, s)) in tiles.enumerate() {
                     s.fill(0.0);
-                    for (q, k) in q.iter().zip(keys.chunks_exact(TILE)) {
-                        s.iter_mut().zip(k).for_each(|(s, k)| *s = q.mul_add(k.load(), *s));
+                    for (c, (q, k)) in q.iter().zip(numbers.chunks_exact(TILE)).enumerate() {
+                        let first = (tile * scales(d) + c / GROUP) * TILE;
+                        for (lane, (s, k)) in s.iter_mut().zip(k).enumerate() {
+                            let scale = if E::CODED { keys.scales[first + lane] } else { 1.0 };
+                            *s = q.mul_add(k.load(scale), *s);
+                        }
                     }
                 }
             }
@@ -49,7 +55,7 @@ pub(crate) fn weigh<E: Element>(
     isa: Isa,
     (d, seen): (usize, usize),
     p: &[f32],
-    values: &[E],
+    values: Page<'_, E>,
     ahead: &[E],
     o: &mut [f32],
 ) {
@@ -58,8 +64,13 @@ pub(crate) fn weigh<E: Element>(
         Level::Avx2 | Level::AvxVnni | Level::Avx512 => unreachable!("it is not on this processor"),
         Level::Scalar => {
             for (p, o) in p.chunks(BLOCK).zip(o.chunks_exact_mut(d)) {
-                for (p, v) in p[..seen].iter().zip(values.chunks_exact(d)) {
-                    o.iter_mut().zip(v).for_each(|(o, v)| *o = p.mul_add(v.load(), *o));
+                for (j, (p, v)) in p[..seen].iter().zip(values.numbers.chunks_exact(d)).enumerate()
+                {
+                    for (c, (o, v)) in o.iter_mut().zip(v).enumerate() {
+                        let at = j * scales(d) + c / GROUP;
+                        let scale = if E::CODED { values.scales[at] } else { 1.0 };
+                        *o = p.mul_add(v.load(scale), *o);
+                    }
                 }
             }
         }
@@ -78,13 +89,14 @@ macro_rules! heads {
     ($features:literal,
      score [$($queries:literal x $tiles:literal)*],
      weigh [$($rows:literal x $vectors:literal)*]) => {
-        /// Sixteen stored numbers, exact.
+        /// What is read of sixteen stored numbers under their scales.
         #[target_feature(enable = $features)]
         #[inline]
-        fn sixteen<E: Element>(x: &[E; TILE]) -> F {
+        fn sixteen<E: Element>(x: &[E; TILE], scales: F) -> F {
             match E::stored(x) {
                 Stored::Whole(x) => numbers(x),
                 Stored::Half(x) => half_numbers(x),
+                Stored::Codes(x) => mul(scales, code_numbers(x)),
             }
         }
 
@@ -101,7 +113,7 @@ macro_rules! heads {
         pub(crate) fn score<E: Element>(
             d: usize,
             q: &[f32],
-            keys: &[E],
+            keys: Page<'_, E>,
             ahead: &[E],
             s: &mut [f32],
         ) {
@@ -118,7 +130,7 @@ macro_rules! heads {
         fn score_some<E: Element, const N: usize, const M: usize>(
             d: usize,
             q: &[f32],
-            keys: &[E],
+            keys: Page<'_, E>,
             ahead: &[E],
             s: &mut [f32],
         ) {
@@ -126,17 +138,22 @@ macro_rules! heads {
             for n in 0..N {
                 rows[n] = &q[n * d..][..d];
             }
-            let keys = keys.as_chunks::<TILE>().0;
+            let scaled = keys.scales.as_chunks::<TILE>().0;
+            let keys = keys.numbers.as_chunks::<TILE>().0;
             for tile in (0..PAGE / TILE).step_by(M) {
                 let mut tiles: [&[[E; TILE]]; M] = [&[]; M];
                 for m in 0..M {
                     tiles[m] = &keys[(tile + m) * d..][..d];
                 }
                 let mut acc = [[zero(); M]; N];
+                let mut scale = [zero(); M];
                 for c in 0..d {
                     for m in 0..M {
+                        if E::CODED && c.is_multiple_of(GROUP) {
+                            scale[m] = numbers(&scaled[(tile + m) * scales(d) + c / GROUP]);
+                        }
                         request(ahead, ((tile + m) * d + c) * TILE);
-                        let k = sixteen(&tiles[m][c]);
+                        let k = sixteen(&tiles[m][c], scale[m]);
                         for n in 0..N {
                             acc[n][m] = fma(float(rows[n][c]), k, acc[n][m]);
                         }
@@ -155,7 +172,7 @@ macro_rules! heads {
         pub(crate) fn weigh<E: Element>(
             (d, seen): (usize, usize),
             p: &[f32],
-            values: &[E],
+            values: Page<'_, E>,
             ahead: &[E],
             o: &mut [f32],
         ) {
@@ -171,10 +188,12 @@ macro_rules! heads {
                     weigh_some::<E, $rows, 1>((d, seen), first, p, values, ahead, o);
                     first += TILE;
                 }
+                // Codes come in whole groups, of which nothing is left.
                 for (n, o) in o.chunks_exact_mut(d).enumerate() {
-                    for (p, v) in p[n * BLOCK..][..seen].iter().zip(values.chunks_exact(d)) {
+                    let rows = p[n * BLOCK..][..seen].iter().zip(values.numbers.chunks_exact(d));
+                    for (p, v) in rows.filter(|_| first < d) {
                         let rest = o[first..].iter_mut().zip(&v[first..]);
-                        rest.for_each(|(o, v)| *o = p.mul_add(v.load(), *o));
+                        rest.for_each(|(o, v)| *o = p.mul_add(v.load(1.0), *o));
                     }
                 }
                 at += $rows;
@@ -187,7 +206,7 @@ macro_rules! heads {
             (d, seen): (usize, usize),
             first: usize,
             p: &[f32],
-            values: &[E],
+            values: Page<'_, E>,
             ahead: &[E],
             o: &mut [f32],
         ) {
@@ -200,12 +219,15 @@ macro_rules! heads {
                     acc[n][v] = numbers(&o[v]);
                 }
             }
-            for (j, values) in values.chunks_exact(d).take(seen).enumerate() {
+            let scaled = values.scales;
+            for (j, values) in values.numbers.chunks_exact(d).take(seen).enumerate() {
                 let values = values[first..][..V * TILE].as_chunks::<TILE>().0;
                 let mut w = [zero(); V];
                 for v in 0..V {
                     request(ahead, j * d + first + v * TILE);
-                    w[v] = sixteen(&values[v]);
+                    let group = j * scales(d) + (first + v * TILE) / GROUP;
+                    let scale = if E::CODED { float(scaled[group]) } else { zero() };
+                    w[v] = sixteen(&values[v], scale);
                 }
                 for n in 0..N {
                     let p = float(rows[n][j]);

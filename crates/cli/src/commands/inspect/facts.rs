@@ -121,8 +121,10 @@ pub struct MemoryFacts {
     pub available_bytes: Option<u64>,
     pub kv_bytes_per_token_f16: u64,
     pub kv_bytes_per_token_f32: u64,
+    pub kv_bytes_per_token_i8: u64,
     pub longest_context_f16: Option<usize>,
     pub longest_context_f32: Option<usize>,
+    pub longest_context_i8: Option<usize>,
     pub contexts: Vec<CacheCost>,
 }
 
@@ -132,6 +134,7 @@ pub struct CacheCost {
     pub tokens: usize,
     pub f16_bytes: u64,
     pub f32_bytes: u64,
+    pub i8_bytes: u64,
     pub fits_f16: Option<bool>,
 }
 
@@ -323,6 +326,7 @@ impl MemoryFacts {
             tokens,
             f16_bytes: cost(tokens, KvType::F16),
             f32_bytes: cost(tokens, KvType::F32),
+            i8_bytes: cost(tokens, KvType::I8),
             fits_f16: room.map(|room| cost(tokens, KvType::F16) <= room),
         });
         Self {
@@ -330,8 +334,10 @@ impl MemoryFacts {
             available_bytes: available,
             kv_bytes_per_token_f16: page(KvType::F16) / memory::PAGE as u64,
             kv_bytes_per_token_f32: page(KvType::F32) / memory::PAGE as u64,
+            kv_bytes_per_token_i8: page(KvType::I8) / memory::PAGE as u64,
             longest_context_f16: longest(KvType::F16),
             longest_context_f32: longest(KvType::F32),
+            longest_context_i8: longest(KvType::I8),
             contexts: contexts.collect(),
         }
     }

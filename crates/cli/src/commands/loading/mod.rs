@@ -84,15 +84,15 @@ impl Opened {
     ) -> Result<Ready, Failure> {
         let (Self { path, file, .. }, Manner { packing, environment, interrupt, quiet }) =
             (self, manner);
-        let sidecar = match device {
-            Device::Cpu { threads, .. } if !self.is_boxed() => {
-                let terms = Terms { threads: *threads, interrupt, quiet };
+        let threads = device.threads();
+        let sidecar = match threads {
+            Some(threads) if !self.is_boxed() => {
+                let terms = Terms { threads, interrupt, quiet };
                 sidecar::provide(packing, file, path, environment, &terms)?
             }
             _ => None,
         };
-        let packs = matches!(device, Device::Cpu { .. });
-        let (packed, started) = (packs && sidecar.is_none(), Instant::now());
+        let (packed, started) = (threads.is_some() && sidecar.is_none(), Instant::now());
         let mut bar = Bar::new("loading", Unit::Count("layers"), !quiet);
         let mut progress = |done, total| bar.set(done as u64, total as u64);
         let free = interrupt.at_once()?;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 
 use qwire_engine::Table;
+use qwire_kernels::attention::{Element, GROUP};
 use qwire_kernels::half::{f16_to_f32, f32_to_f16};
 use qwire_model::{Batch, KvType, PageId, Phase, Shape, Tap, Taps, TokenId};
 
@@ -127,13 +128,22 @@ pub fn first_token(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measu
     });
     step(subject, witness, &subject.tokens(1))?;
     let (d, group) = (shape.head_dim, shape.heads / shape.kv_heads);
-    let stored = |v: f32| match subject.kv {
-        KvType::F16 => f16_to_f32(f32_to_f16(v)),
-        KvType::F32 => v,
+    let stored = |v: &[f32]| -> Vec<f32> {
+        match subject.kv {
+            KvType::F16 => v.iter().map(|v| f16_to_f32(f32_to_f16(*v))).collect(),
+            KvType::F32 => v.to_vec(),
+            KvType::I8 => {
+                let code = |v: &[f32]| {
+                    let scale = i8::scale(v);
+                    v.iter().map(|v| i8::store(*v, scale).load(scale)).collect::<Vec<_>>()
+                };
+                v.chunks(GROUP).flat_map(code).collect()
+            }
+        }
     };
     for (v, a) in seen.lock().expect("nothing panics under the lock").iter() {
-        let expected = (0..shape.heads).flat_map(|head| &v[head / group * d..][..d]);
-        let wrong = a.iter().zip(expected).filter(|(a, v)| a.to_bits() != stored(**v).to_bits());
+        let expected = (0..shape.heads).flat_map(|head| stored(&v[head / group * d..][..d]));
+        let wrong = a.iter().zip(expected).filter(|(a, v)| a.to_bits() != v.to_bits());
         put(samples, "differing", wrong.count() as f64);
     }
     Ok(Measured::Done)
