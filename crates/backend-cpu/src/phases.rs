@@ -232,9 +232,7 @@ impl Backend for Cpu {
     }
 
     fn reserve(&mut self, shape: &Shape, limits: Limits) -> Result<(), LoadError> {
-        if let Some(problem) = limits.kv.refusal(shape.head_dim) {
-            return Err(LoadError(problem));
-        }
+        limits.kv.refusal(shape.head_dim).map_or(Ok(()), |problem| Err(LoadError(problem)))?;
         self.reserved = Some(Reserved {
             cache: Cache::new(shape, limits.pages, limits.kv),
             buffers: Buffers::new(shape, limits),

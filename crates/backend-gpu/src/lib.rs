@@ -8,18 +8,22 @@
 //! matrix        weights on the device
 //! host          experts that another backend computes
 //! workspace     all memory of a step
-//! phases        the six phases as launches
+//! desk          launches with their arguments
+//! phases        the six phases, of these
+//! taps          what lies between them, for those who look
 //! traffic       bytes that they move
 //! ```
 //! The bits are a driver's own: the same for the same rows in any batch, chunk and order of
 //! threads, and near those of the CPU, not equal to them.
 
+mod desk;
 pub mod device;
 mod host;
 pub mod kernel;
 mod matrix;
 mod phases;
 mod planes;
+mod taps;
 mod traffic;
 mod workspace;
 

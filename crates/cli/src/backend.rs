@@ -185,8 +185,9 @@ impl Device {
     }
 }
 
-/// Binds every tensor, uploads it, and reserves memory. A CPU, alone or as the host of a card, takes
-/// its panels from the sidecar where there is one; a witness stands between the phases. `progress` hears (layers done, layers).
+/// Binds every tensor, uploads it, and reserves memory. A CPU, alone or as a card's host, takes its
+/// panels from the sidecar where there is one; a witness stands between the phases. `progress`
+/// hears (layers done, layers).
 pub fn load(
     file: &Arc<File>,
     device: &Device,

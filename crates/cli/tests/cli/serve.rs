@@ -254,7 +254,7 @@ fn a_fault_names_its_layer() {
         ("prot = 1", &["there is no option `prot`"][..]),
         ("config = \"x\"", &["there is no option `config`"]),
         ("port = \"x\"", &["invalid value 'x' for '--port"]),
-        ("kv-type = \"q8\"", &["[possible values: f16, f32]"]),
+        ("kv-type = \"q8\"", &["[possible values: f16, f32, i8]"]),
         ("[port]", &["port is a table"]),
         ("a = 1\nport =", &["line 2"]),
     ] {

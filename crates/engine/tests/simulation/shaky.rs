@@ -47,6 +47,19 @@ pub struct Shaky {
 }
 
 impl Shaky {
+    pub fn new(toy: Toy, random: Random, rarely: u64, seen: Arc<Mutex<Seen>>) -> Self {
+        Self {
+            toy,
+            random,
+            rarely,
+            seen,
+            reading: false,
+            leaving: Leaving::default(),
+            ranked: None,
+            logits: Vec::new(),
+        }
+    }
+
     fn breaks(&mut self) -> bool {
         self.rarely > 0 && self.random.below(self.rarely) == 0
     }

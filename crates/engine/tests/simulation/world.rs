@@ -71,16 +71,7 @@ impl World {
             quantum: us(random.between(1000, 50_000)),
             patience: [0, 1, 5].map(|factor| us(factor * random.between(1, 300_000))),
         };
-        let runner = Shaky {
-            toy,
-            random: Random(random.next()),
-            rarely,
-            seen: seen.clone(),
-            reading: false,
-            ranked: None,
-            logits: Vec::new(),
-            leaving: Leaving::default(),
-        };
+        let runner = Shaky::new(toy, Random(random.next()), rarely, seen.clone());
         let leaving = runner.leaving.clone();
         let mut engine = Engine::new(Box::new(runner), settings);
         let shelf = random.one_in(2).then(|| Arc::new(Shelf::new(&mut random, clock.clone())));

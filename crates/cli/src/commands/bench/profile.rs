@@ -1,12 +1,13 @@
 //! Profile: what each kernel of a step took on a card, beside a copy within its memory.
 
-use qwire_backend_cuda::monitor::Ledger;
+use qwire_backend_cuda::monitor::{Entry, Ledger};
 use serde::Serialize;
 
 use super::trial::{Kind, Trial};
 use crate::quantity::grouped;
 
-/// Launches of a step that belong to no layer: the last norm, and the head.
+/// Launches of a step that belong to no layer: the last norm, and the head. What ranks logits comes
+/// behind them.
 const OUTSIDE: f64 = 2.0;
 /// Steps of an answer that are timed.
 pub const STEPS: usize = 8;
@@ -53,12 +54,15 @@ impl Profile {
     /// Launches of a layer, of a step that ends with logits.
     fn per_layer(&self) -> Option<f64> {
         let decode = self.trial.kind == Kind::Decode;
-        decode.then(|| (self.per_step() - OUTSIDE) / self.layers as f64)
+        let ranks = |entry: &&Entry| entry.kernel == "best";
+        let ranked: u64 = self.ledger.entries.iter().filter(ranks).map(|entry| entry.calls).sum();
+        let outside = OUTSIDE + ranked as f64 / self.steps as f64;
+        decode.then(|| (self.per_step() - outside) / self.layers as f64)
     }
 
     /// As `--json` has it.
     pub fn row(&self) -> Row {
-        let kernel = |entry: &qwire_backend_cuda::monitor::Entry| Timed {
+        let kernel = |entry: &Entry| Timed {
             kernel: entry.kernel,
             calls: entry.calls,
             seconds: entry.seconds,
