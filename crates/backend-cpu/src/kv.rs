@@ -72,16 +72,12 @@ impl<E: Element> Side<E> {
     }
 
     fn copy_page(&mut self, from: PageId, to: PageId, d: usize) {
-        copy(&mut self.numbers, from, to, PAGE * d);
+        let [numbers, scales] = [PAGE * d, PAGE * scales(d)];
+        self.numbers.copy_within(place(from, numbers), place(to, numbers).start);
         if E::CODED {
-            copy(&mut self.scales, from, to, PAGE * scales(d));
+            self.scales.copy_within(place(from, scales), place(to, scales).start);
         }
     }
-}
-
-fn copy<T: Copy>(all: &mut [T], from: PageId, to: PageId, len: usize) {
-    let (from, to) = (from.0 as usize * len, to.0 as usize * len);
-    all.copy_within(from..from + len, to);
 }
 
 /// Where a page of so many numbers each lies.

@@ -126,39 +126,30 @@ impl<D: Device> Desk<'_, D> {
     /// keeps the device busy; many rows do that by themselves. Where no row sees another's key,
     /// each turns its own heads, and nothing has to come before.
     pub(crate) fn attend(&mut self, layer: &Layer<Gpu<D>>) {
-        let (space, shape, rows) = (self.space(), self.shape(), self.at.rows);
-        let spread = rows <= SPREAD;
+        let Reserved { space, shape, kv, rows, singles, visible, deepest, .. } = self.at;
+        let (spread, splits) = (*rows <= SPREAD, space.splits);
         let lanes = (shape.head_dim / 8).next_power_of_two();
-        let (a, splits) = (space.a, space.splits);
-        let (q, turned) = if self.at.singles {
-            (Address::NONE, traffic::rotate(shape, self.at.kv, rows))
-        } else {
-            (space.q, 0)
-        };
+        let q = if *singles { Address::NONE } else { space.q };
         let args = self.heads(layer).address(q).address(self.cache(layer.index));
         let args = args.address(space.table).address(space.first).address(space.position);
-        let args = args.address(a.floats).address(space.top).address(space.weight);
+        let args = args.address(space.a.floats).address(space.top).address(space.weight);
         let args = args.address(space.part).count(lanes).count(splits).count(spread.into());
+        let args = args.count(self.codes()).moves(traffic::attend(shape, *kv, *rows, *visible));
+        let args = args.moves(if *singles { traffic::rotate(shape, *kv, *rows) } else { 0 });
+        let kernel = if *kv == KvType::I8 { &kernel::ATTEND_CODES } else { &kernel::ATTEND };
         let packs = (shape.heads / shape.kv_heads).div_ceil(WARPS);
         // A power of two, so that a growing sequence changes the grid rarely.
-        let depth = if spread { self.at.deepest.next_power_of_two() } else { 1 };
-        let grid = [rows, shape.kv_heads * packs, depth];
-        let read = traffic::attend(shape, self.at.kv, rows, self.at.visible);
-        let args = args.count(self.codes()).moves(read + turned);
-        let codes = self.at.kv == KvType::I8;
-        let kernel = if codes { &kernel::ATTEND_CODES } else { &kernel::ATTEND };
-        let args = if spread {
-            let gather = Args::default().address(space.position).address(space.top);
-            let gather = a.put(gather.address(space.weight).address(space.part));
-            let gather = gather.count(shape.head_dim).count(splits);
-            let gather = gather.moves(traffic::gather(shape, a, rows, self.at.deepest));
-            self.stream.launch(kernel, grid, args);
-            gather
-        } else {
-            self.stream.launch(kernel, grid, args);
-            return self.quantise(a, rows);
-        };
-        self.stream.launch(&kernel::GATHER, [(a.k / 32).div_ceil(WARPS), rows, 1], args);
+        let depth = if spread { deepest.next_power_of_two() } else { 1 };
+        self.stream.launch(kernel, [*rows, shape.kv_heads * packs, depth], args);
+        if !spread {
+            return self.quantise(space.a, *rows);
+        }
+        let args = Args::default().address(space.position).address(space.top);
+        let args = space.a.put(args.address(space.weight).address(space.part));
+        let args = args.count(shape.head_dim).count(splits);
+        let args = args.moves(traffic::gather(shape, space.a, *rows, *deepest));
+        let blocks = (space.a.k / 32).div_ceil(WARPS);
+        self.stream.launch(&kernel::GATHER, [blocks, *rows, 1], args);
     }
 
     /// `Router` as kernels are told of it.
