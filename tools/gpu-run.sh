@@ -88,7 +88,7 @@ names=${names#regex:^(} names=${names%)\$}
 {
     echo "==PROF== a rehearsal"
     echo "\"ID\",\"Kernel Name\",\"${metrics//,/\",\"}\""
-    echo '"","","%","%","ns"'
+    echo '"","","%","%","nsecond"'
     for name in ${names//|/ }; do echo "\"0\",\"$name\",\"1.0\",\"2.0\",\"1,000\""; done
 } >"$log"
 END
@@ -175,12 +175,21 @@ done
 counted=decode-${depths[0]}
 if ! command -v ncu >/dev/null; then
     outcome ncu skipped 0 "ncu is not on PATH"
-elif needs ncu "$parts/$counted.out"; then
-    slowest=$("$xtask" gpu-slowest "$parts" "$counted")
-    part ncu 70 bash -c 'ncu --csv --page raw --log-file "$1" --launch-skip 60 --launch-count 24 \
-        --kernel-name "regex:^($2)\$" --metrics "$3" "$qwire" bench "$4" --device "$5" \
-        -p 0 -n 2 -r 1 --no-limits --no-graphs --json >/dev/null && cat "$1"' ncu \
-        "$work/ncu.csv" "$slowest" "$("$xtask" gpu-metrics)" "$full" "$device"
+elif ! slowest=$("$xtask" gpu-slowest "$parts" "$counted") || [ -z "$slowest" ]; then
+    outcome ncu skipped 0 "there is no profile of $counted"
+else
+    # What it says of itself goes where the counts go.
+    part ncu 70 bash -c 'code=0
+        ncu --csv --page raw --print-units base --log-file "$1" --launch-skip 60 --launch-count 24 \
+            --kernel-name "regex:^($2)\$" --metrics "$3" "$qwire" bench "$4" --device "$5" \
+            -p 0 -n 2 -r 1 --no-limits --no-graphs --json >/dev/null || code=$?
+        cat "$1"
+        grep -h "^==ERROR==" "$1" >&2 || true
+        exit $code' ncu "$work/ncu.csv" "$slowest" "$("$xtask" gpu-metrics)" "$full" "$device"
+    # Rented cards often count for their owner alone.
+    if grep -q ERR_NVGPUCTRPERM "$parts/ncu.out" 2>/dev/null; then
+        printf 'skipped 0 this user may not count (ERR_NVGPUCTRPERM)\n' >"$parts/ncu.outcome"
+    fi
 fi
 if [ -z "$llama" ]; then
     outcome llama skipped 0 "no --llama-bench was given"

@@ -204,7 +204,7 @@ impl Plan {
         }
         let sums = said[self.head.len()..].as_chunks::<SUM_BYTES>().0.to_vec();
         let map = Arc::new(panels::map(&file).map_err(unreadable)?);
-        Ok(Sidecar { plan: self.clone(), map, sums })
+        Ok(Sidecar { plan: self.clone(), map, sums, requests: false })
     }
 }
 
@@ -214,9 +214,16 @@ pub struct Sidecar {
     plan: Arc<Plan>,
     map: Arc<Mmap>,
     sums: Vec<[u8; SUM_BYTES]>,
+    requests: bool, // whatever panels are taken
 }
 
 impl Sidecar {
+    /// For whoever needs some of it alone: begins to bring what is taken into memory.
+    #[must_use]
+    pub fn in_parts(&self) -> Self {
+        Self { requests: true, ..self.clone() }
+    }
+
     /// Begins to bring all of it into memory, in order, while others work already. What they need
     /// sooner they fetch themselves.
     pub fn fetch(&self) {
@@ -250,6 +257,11 @@ impl Sidecar {
         let found = matrices.iter().position(same);
         let at = found.ok_or_else(|| LoadError(format!("tensor `{name}` is in no sidecar")))?;
         let start = offsets[at] as usize;
+        // Advice that is not taken costs time, nothing else.
+        #[cfg(unix)]
+        if self.requests {
+            let _ = self.map.advise_range(Advice::WillNeed, start, matrix.len_bytes());
+        }
         Ok(Panels::Mapped(self.map.clone(), start..start + matrix.len_bytes()))
     }
 

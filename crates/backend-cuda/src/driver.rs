@@ -141,6 +141,7 @@ pub struct Cuda {
     lists: Vec<List>, // the latest first
     monitor: Arc<Monitor>,
     meter: Option<Meter>,
+    reads_in_place: bool, // whether the card reads the host's memory by the host's own tables
 }
 
 /// Launches that came before, and their graph once they came again.
@@ -193,8 +194,12 @@ impl Cuda {
                 functions.insert(kernel.name, module.load_function(kernel.name)?);
             }
         }
+        let which = Attribute::CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES;
+        // A driver that does not know this has no such card.
+        let reads_in_place = context.attribute(which).unwrap_or(0) != 0;
         let (pieces, lists, monitor) = (Vec::new(), Vec::new(), card.monitor.clone());
-        Ok(Self { context, stream, functions, pieces, lists, monitor, meter: None })
+        let meter = None;
+        Ok(Self { context, stream, functions, pieces, lists, monitor, meter, reads_in_place })
     }
 
     fn launch(&self, launches: &[Launch]) -> Result<(), DriverError> {
@@ -277,13 +282,22 @@ impl Device for Cuda {
     }
 
     fn upload(&mut self, to: Address, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         self.bind();
-        // SAFETY: callers write within what they allocated. Memory that is not pinned has been
-        // copied when the call returns.
+        // SAFETY: callers write within what they allocated. Memory that is not pinned is copied
+        // before the call returns, or, where cards read it in place, before this function does.
         Self::expect(unsafe { result::memcpy_htod_async(to.0, bytes, self.stream.cu_stream()) });
+        if self.reads_in_place {
+            Self::expect(self.stream.synchronize());
+        }
     }
 
     fn download(&mut self, from: Address, bytes: &mut [u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         self.bind();
         // SAFETY: callers read within what they allocated; the copy is over when this returns.
         Self::expect(unsafe { result::memcpy_dtoh_async(bytes, from.0, self.stream.cu_stream()) });
@@ -317,9 +331,11 @@ impl Device for Cuda {
 
 impl Drop for Cuda {
     fn drop(&mut self) {
+        // Graphs and events are given back under the context too.
+        let bound = self.context.bind_to_thread();
         self.lists.clear();
         self.meter = None;
-        if self.context.bind_to_thread().is_err() || self.stream.synchronize().is_err() {
+        if bound.is_err() || self.stream.synchronize().is_err() {
             return;
         }
         for piece in self.pieces.drain(..) {

@@ -13,6 +13,9 @@ use crate::archive;
 /// Compute capabilities that have cubins, ascending: from an A100 to an RTX 5090.
 pub const TARGETS: [(i32, i32); 5] = [(8, 0), (8, 6), (8, 9), (9, 0), (12, 0)];
 
+/// A part of a processor, which runs no code of cards.
+const TEGRA: (i32, i32) = (8, 7);
+
 /// Every op as PTX. `cargo xtask kernels` writes it.
 pub(crate) const PTX: [(&str, &str); OPS.len()] = [
     ("norm", include_str!("../kernels/ptx/norm.ptx")),
@@ -40,6 +43,9 @@ pub enum Code {
 impl Code {
     /// What a card of this compute capability gets.
     pub fn of((major, minor): (i32, i32)) -> Self {
+        if (major, minor) == TEGRA {
+            return Self::Ptx;
+        }
         let fits = |target: &&(i32, i32)| target.0 == major && target.1 <= minor;
         let best = TARGETS.iter().filter(fits).max();
         best.map_or(Self::Ptx, |(major, minor)| Self::Cubin(*major, *minor))
@@ -86,7 +92,7 @@ mod tests {
             ((7, 5), Code::Ptx), // refused before
             ((8, 0), Code::Cubin(8, 0)),
             ((8, 6), Code::Cubin(8, 6)),
-            ((8, 7), Code::Cubin(8, 6)),
+            ((8, 7), Code::Ptx), // no card
             ((8, 9), Code::Cubin(8, 9)),
             ((9, 0), Code::Cubin(9, 0)),
             ((10, 0), Code::Ptx),

@@ -16,7 +16,7 @@ use crate::device::{Address, Device, Stream};
 use crate::host::Sharing;
 use crate::kernel::{COLUMNS, EXPERTS, WIDE};
 use crate::matrix::Matrix;
-use crate::workspace::{Pieces, Workspace, deepest};
+use crate::workspace::{Pieces, Workspace, deepest, tiles};
 use crate::{Choice, Gpu, Reserved};
 
 /// Channels of a head that kernels have room for.
@@ -25,6 +25,8 @@ const MAX_HEAD_DIM: usize = 256;
 const LEAST_VISITS: usize = WIDE / 8;
 /// Experts of a row, each chosen by a lane.
 const MAX_USED: usize = 32;
+/// Blocks of a grid along y or z.
+const MAX_BLOCKS: usize = 65_535;
 
 impl<D: Device> Gpu<D> {
     pub(crate) fn desk(&mut self) -> Desk<'_, D> {
@@ -78,6 +80,9 @@ fn refusal(kind: &str, shape: &Shape, limits: Limits) -> Option<String> {
     } else if shape.experts > EXPERTS || used > MAX_USED {
         let found = format!("{used} of {} experts a row", shape.experts);
         format!("{found} cannot run on {kind}; accepted: up to {MAX_USED} of {EXPERTS}")
+    } else if limits.rows.max(tiles(shape, limits.rows, COLUMNS)) > MAX_BLOCKS {
+        let rows = limits.rows;
+        format!("steps of {rows} rows cannot run on {kind}: take a smaller --chunk")
     } else {
         return None;
     };
@@ -166,6 +171,7 @@ impl<D: Device> Backend for Gpu<D> {
         reserved.rows = batch.rows();
         reserved.outputs = batch.outputs.len();
         reserved.deepest = deepest(batch);
+        assert!(reserved.deepest <= reserved.space.splits, "no deeper than was reserved");
         reserved.visible = batch.spans.iter().map(|span| span.start + span.len).sum();
         reserved.headed = 0..0;
         reserved.singles = batch.spans.iter().all(|span| span.len == 1);

@@ -196,20 +196,20 @@ pub fn load(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Ready, Failure> {
     let kept = if sidecar.is_some() { ", packed weights from disk" } else { "" };
-    let cpu = |threads, isa| -> Result<Cpu, Failure> {
+    let cpu = |threads, isa, sidecar: Option<Sidecar>| -> Result<Cpu, Failure> {
         let cpu = Cpu::new(threads, isa)?;
-        Ok(if let Some(sidecar) = &sidecar { cpu.with_sidecar(sidecar.clone()) } else { cpu })
+        Ok(if let Some(sidecar) = sidecar { cpu.with_sidecar(sidecar) } else { cpu })
     };
     let (runner, unused) = match device {
         Device::Cpu { threads, isa, .. } => {
-            // A host has use for some of it, and reads that when it is visited.
             sidecar.iter().for_each(Sidecar::fetch);
-            on(file, cpu(*threads, *isa)?, witness, limits, progress)?
+            on(file, cpu(*threads, *isa, sidecar)?, witness, limits, progress)?
         }
         Device::Cuda(card) => on(file, Gpu::new(Cuda::open(card)?), witness, limits, progress)?,
         Device::Wgpu(found) => on(file, Gpu::new(Wgpu::open(found)?), witness, limits, progress)?,
         Device::Shared(shared) => {
-            let cpu = cpu(shared.threads, shared.isa)?;
+            let some = sidecar.map(|sidecar| sidecar.in_parts());
+            let cpu = cpu(shared.threads, shared.isa, some)?;
             let layers = shared.placement.card_layers;
             match &shared.card {
                 Device::Cuda(card) => {

@@ -139,7 +139,16 @@ pub fn room(available: u64, weights: u64) -> u64 {
 fn too_large(what: &str, wanted: u64, room: u64, wish: Wish) -> Failure {
     let (wanted, room) = (quantity::bytes(wanted), quantity::bytes(room));
     Failure::new(format!("{what} {wanted} of cache; {room} of memory are left beside the weights"))
-        .hint(format!("ask for a smaller --ctx, use --kv-type f16, or {}", wish.last_resort))
+        .hint(format!("ask for a smaller --ctx{}, or {}", narrower(wish.kv), wish.last_resort))
+}
+
+/// What may be said of caches smaller than this, behind other advice.
+pub fn narrower(kv: KvType) -> &'static str {
+    match kv {
+        KvType::F32 => ", use --kv-type f16 or i8",
+        KvType::F16 => ", use --kv-type i8",
+        KvType::I8 => "",
+    }
 }
 
 /// Proves that the cache can be had before anybody allocates it in earnest.

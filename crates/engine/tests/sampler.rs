@@ -222,7 +222,6 @@ fn poison_is_named() {
     assert_eq!(error, "logit_bias names token 2: accepted is below 2");
 }
 
-/// The ids in order with their probabilities, by a full sort.
 /// As a device ranks them.
 fn best(logits: &[f32], few: usize) -> Vec<Ranked> {
     let all = (0..).zip(logits).map(|(token, logit)| Ranked { token, logit: *logit });
@@ -255,6 +254,7 @@ fn the_best_tokens_may_not_be_enough() {
     }
 }
 
+/// The ids in order with their probabilities, by a full sort.
 fn ranked(logits: &[f32]) -> Vec<(u32, f64)> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights = logits.iter().map(|&x| libm::exp(f64::from(x) - f64::from(max)));
@@ -320,13 +320,14 @@ proptest! {
         logits in logits(), temperature in prop_oneof![Just(0.0f32), 0.3f32..2.0],
         top_k in 1u32..70, (top_p, min_p, typical_p) in (0.0f32..=1.0, 0.0f32..0.3, 0.0f32..=1.0),
         repetition_penalty in prop_oneof![Just(1.0f32), 1.0f32..2.0],
-        presence_penalty in prop_oneof![Just(0.0f32), 0.0f32..4.0],
+        (presence_penalty, frequency_penalty) in
+            prop_oneof![Just((0.0f32, 0.0f32)), (0.0f32..4.0, 0.0f32..1.0)],
         history in prop::collection::vec(0u32..40, 0..60), few in 1usize..65,
         window in 0u32..70, position: u64, seed: u64,
     ) {
         let sampling = Sampling {
             temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty,
-            penalty_window: window, seed, ..Sampling::default()
+            frequency_penalty, penalty_window: window, seed, ..Sampling::default()
         };
         let mut sampler = Sampler::new(sampling.clone(), logits.len()).unwrap();
         let best = best(&logits, few);
@@ -335,7 +336,8 @@ proptest! {
             prop_assert_eq!(token, sample(&sampling, &logits, &history, position));
         }
         let needed = if sampling.is_greedy() { 1 } else { top_k as usize };
-        let unchanged = (repetition_penalty, presence_penalty) == (1.0, 0.0) || window == 0;
+        let neutral = (repetition_penalty, presence_penalty, frequency_penalty);
+        let unchanged = neutral == (1.0, 0.0, 0.0) || window == 0;
         if sampler.takes_best() && (few >= logits.len() || unchanged && few >= needed) {
             prop_assert!(decided.is_some());
         }

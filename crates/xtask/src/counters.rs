@@ -36,6 +36,7 @@ pub struct Counted {
 
 /// Everything in a table of commas, of which the first row names the columns and the second their
 /// units; the kernel that took longest comes first. What the program says of itself is passed over.
+/// Nothing is there in units that are not expected.
 pub fn counted(text: &str) -> Vec<Counted> {
     let rows = text.lines().filter(|line| line.starts_with('"'));
     let mut rows = rows.map(|line| line.trim_matches('"').split("\",\"").collect::<Vec<_>>());
@@ -43,7 +44,12 @@ pub fn counted(text: &str) -> Vec<Counted> {
     let column = |name: &str| header.iter().position(|other| *other == name);
     let columns = METRICS.map(column);
     let mut all: Vec<Counted> = Vec::new();
-    for row in rows.skip(1) {
+    let units = rows.next().unwrap_or_default();
+    let unit = |at: usize| columns[at].and_then(|at| units.get(at)).copied().unwrap_or_default();
+    if [unit(0), unit(1)] != ["%", "%"] || !["ns", "nsecond"].contains(&unit(2)) {
+        return all;
+    }
+    for row in rows {
         let Some(kernel) = column("Kernel Name").and_then(|at| row.get(at)) else { continue };
         // A name may come with its arguments.
         let kernel = kernel.split('(').next().unwrap_or_default();
@@ -93,6 +99,8 @@ mod tests {
             |kernel: &str, launches, values| Counted { kernel: kernel.into(), launches, values };
         let expected = [one("two", 1, [80.5, 20.0, 9000.0]), one("one", 2, [60.0, 20.0, 2000.0])];
         assert_eq!(found, expected);
+        assert_eq!(counted(&text.replace("\"ns\"", "\"nsecond\"")), expected);
+        assert_eq!(counted(&text.replace("\"ns\"", "\"us\"")), []);
         assert_eq!(counted("==ERROR== no permission\n"), []);
     }
 }

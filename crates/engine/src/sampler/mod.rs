@@ -126,7 +126,9 @@ impl Sampler {
         let s = &self.sampling;
         let lowers =
             s.repetition_penalty >= 1.0 && s.presence_penalty >= 0.0 && s.frequency_penalty >= 0.0;
-        let few = s.top_k > 0 && (s.top_k as usize) < self.vocab && s.top_k as usize <= BEST;
+        // The last of the best is no better, once it is lowered, than those behind it.
+        let most = if self.penalises() { BEST - 1 } else { BEST };
+        let few = s.top_k > 0 && (s.top_k as usize) < self.vocab && s.top_k as usize <= most;
         let simple = s.logit_bias.is_empty() && !s.dry.is_on();
         simple && (s.is_greedy() || few) && (lowers || !self.penalises())
     }
@@ -144,11 +146,12 @@ impl Sampler {
         let whole = best.len() == self.vocab || last == f32::NEG_INFINITY;
         let edited = self.penalises();
         let window = if edited { self::last(history, self.sampling.penalty_window) } else { &[] };
-        self.tally.resize(self.vocab, 0);
+        self.tally.resize(if edited { self.vocab } else { 0 }, 0);
         count(window, &mut self.tally);
         let (s, tally) = (&self.sampling, &self.tally);
         let lowered = best.iter().filter(|ranked| sound(ranked.logit)).map(|ranked| {
-            let score = penalised(s, ranked.logit, tally[ranked.token as usize]);
+            let times = tally.get(ranked.token as usize).copied().unwrap_or(0);
+            let score = penalised(s, ranked.logit, times);
             Candidate { id: ranked.token, score }
         });
         self.candidates.take(lowered);

@@ -72,9 +72,13 @@ impl Scheduler {
         let Some(best) = guarded(move || runner.best(first..first + keys.len()))? else {
             return Ok(None);
         };
-        let rows = keys.iter().zip(best.chunks(best.len() / keys.len()));
-        let decide = |(key, best)| self.running.get_mut(key).expect("it runs").decide(best);
-        guarded(|| rows.map(decide).collect())
+        let rows = keys.iter().zip(best.chunks((best.len() / keys.len()).max(1)));
+        let decide = |(key, best)| {
+            let sequence = self.running.get_mut(key).expect("it runs");
+            guarded(|| sequence.decide(best)).ok()?
+        };
+        let tokens: Option<Vec<u32>> = rows.map(decide).collect();
+        Ok(tokens.filter(|tokens| tokens.len() == keys.len()))
     }
 
     /// The step had guesses: draws from row after row, as long as the guess before it was right.

@@ -249,7 +249,10 @@ impl Job<'_> {
             return Err(Failure::new(format!(
                 "the cache takes {bytes}; {room} of memory are left beside the weights"
             ))
-            .hint("take smaller depths, fewer sequences, or --kv-type f16"));
+            .hint(format!(
+                "take smaller depths{}, or fewer sequences",
+                memory::narrower(self.args.steps.kv())
+            )));
         }
         memory::probe(bytes)?;
         Ok(extent)

@@ -317,7 +317,10 @@ impl MemoryFacts {
         let room = available.map(|available| memory::room(available, weights_bytes));
         let page = |kv| shape.page_bytes(kv) as u64;
         let cost = |tokens, kv| memory::cache_bytes(shape, tokens, kv);
-        let longest = |kv| {
+        let longest = |kv: KvType| {
+            if kv.refusal(shape.head_dim).is_some() {
+                return None;
+            }
             let pages = room.map(|room| (room / page(kv)) as usize);
             pages.map(|pages| pages.saturating_mul(memory::PAGE).min(shape.context))
         };

@@ -92,7 +92,9 @@ impl Opened {
             }
             _ => None,
         };
-        let (packed, started) = (threads.is_some() && sidecar.is_none(), Instant::now());
+        // A host packs some of it, and most of the time goes into the card.
+        let packs = matches!(device, Device::Cpu { .. }) && sidecar.is_none();
+        let started = Instant::now();
         let mut bar = Bar::new("loading", Unit::Count("layers"), !quiet);
         let mut progress = |done, total| bar.set(done as u64, total as u64);
         let free = interrupt.at_once()?;
@@ -102,7 +104,7 @@ impl Opened {
         drop(bar);
         if !quiet {
             warn_unused(&ready.unused);
-            if packed && started.elapsed() > LONG && packing == Packing::Auto {
+            if packs && started.elapsed() > LONG && packing == Packing::Auto {
                 let size = quantity::bytes(file.len_bytes());
                 let command = format!("`qwire pack {}`", one_line(&path.to_string_lossy()));
                 eprintln!("hint: {command} spares this loading; it takes {size} of disk");
