@@ -38,8 +38,9 @@ pub struct Counted {
 /// units; the kernel that took longest comes first. What the program says of itself is passed over.
 /// Nothing is there in units that are not expected.
 pub fn counted(text: &str) -> Vec<Counted> {
-    let rows = text.lines().filter(|line| line.starts_with('"'));
-    let mut rows = rows.map(|line| line.trim_matches('"').split("\",\"").collect::<Vec<_>>());
+    let lines = text.lines().map(str::trim_end);
+    let rows = lines.filter_map(|line| line.strip_prefix('"')?.strip_suffix('"'));
+    let mut rows = rows.map(|line| line.split("\",\"").collect::<Vec<_>>());
     let header = rows.next().unwrap_or_default();
     let column = |name: &str| header.iter().position(|other| *other == name);
     let columns = METRICS.map(column);
