@@ -329,10 +329,8 @@ fn covering_subset(shape: &str, mix: &str) {
         kept(run(5, single, isa, Way::Chunks(1100))),
         run(2, single, isa, Way::Fork),
         run(2, codes, isa, Way::Chunks(512)),
-        run(1, codes, narrower, Way::Chunks(64)),
+        run(2, codes, narrower, Way::Chunks(300)),
         run(3, codes, isa, Way::Beside(4, 7)),
-        run(2, codes, isa, Way::Fork),
-        kept(run(3, codes, "scalar", Way::Chunks(1100))),
     ];
     check(shape.name, &file, &tokens(1100, &file), &runs);
 }

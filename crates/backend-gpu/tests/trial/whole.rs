@@ -217,7 +217,7 @@ fn run<D: Device>(runner: &mut Loaded<Gpu<D>>, file: &File, plan: Plan) -> Vec<u
 /// Past one split of attention.
 const POSITIONS: usize = 262;
 
-/// Every plan, on a device of its own, gives the same bits; the first does so three times.
+/// Every plan, on a device of its own, gives the same bits; over f16 the first does so three times.
 pub fn plans_agree<D, F>(kv: KvType, plans: impl IntoIterator<Item = (Plan, F)>)
 where
     D: Device,
@@ -231,7 +231,7 @@ where
     for (plan, gpu) in plans {
         let Some(gpu) = gpu() else { return };
         let mut runner = load_with(&small, gpu, POSITIONS, kv);
-        for again in 0..if expected.is_none() { 3 } else { 1 } {
+        for again in 0..if expected.is_none() && kv == KvType::F16 { 3 } else { 1 } {
             let bits = run(&mut runner, &small, plan);
             let expected = expected.get_or_insert_with(|| bits.clone());
             assert_eq!(bits.len(), expected.len());
@@ -281,15 +281,12 @@ impl Company {
                 batch.spans.push(Span { start: at, len: 1, pages: pages(number, 64) });
             }
             all.extend(logits(runner, &batch));
-            // Ranked behind the logits, and before anybody asked for them.
-            for again in [true, false] {
-                let expected = sorted(runner.logits(0..1));
-                if !again {
-                    assert_eq!(runner.step(&batch), []);
-                }
-                let best = runner.best(0..1);
-                assert!(best.is_none_or(|best| best == expected), "{}, step {at}", self.name);
+            let expected = sorted(runner.logits(0..1));
+            if beside == 0 {
+                assert_eq!(runner.step(&batch), []); // nobody has asked for logits
             }
+            let best = runner.best(0..1);
+            assert!(best.is_none_or(|best| best == expected), "{}, step {at}", self.name);
         }
         let expected = self.expected.get_or_insert_with(|| all.clone());
         assert!(all == *expected, "{}, {beside} beside", self.name);

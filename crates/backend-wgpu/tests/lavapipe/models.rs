@@ -47,7 +47,7 @@ fn bits_depend_on_nothing_but_the_tokens() {
         Plan { chunk: 33, beside: 7, steps: 8 },
         Plan { chunk: 7, beside: 3, steps: 3 },
     ];
-    for (kv, plans) in [(KvType::F16, &plans[..]), (KvType::I8, &plans[1..])] {
+    for (kv, plans) in [(KvType::F16, &plans[..]), (KvType::I8, &plans[2..])] {
         whole::plans_agree(kv, plans.iter().map(|plan| (*plan, || device().map(Gpu::new))));
     }
 }
