@@ -54,12 +54,19 @@ fn score(keys: u32, slot: u32, held: u32, codes: bool, t: u32) {
     for (var h = 0u; h < held; h++) { p[h * SPLIT + t] = scores[h]; }
 }
 
-// Channel 8 chunk + i of a value, of those that begin there.
-fn value(values: u32, slot: u32, chunk: u32, i: u32, codes: bool) -> f32 {
+// Channels 8 chunk to 8 chunk + 7 of a value, of those that begin there.
+fn value(values: u32, slot: u32, chunk: u32, codes: bool) -> array<f32, 8> {
     let d = count(40u);
-    if (!codes) { return halves(cache[values + slot * (d >> 3u) + chunk], i); }
-    let word = cache[values + slot * (d >> 4u) + (chunk >> 1u)];
-    return scale_at(values, slot, chunk >> 2u) * code_at(word, 8u * (chunk & 1u) + i);
+    var x = array<f32, 8>();
+    if (codes) {
+        let word = cache[values + slot * (d >> 4u) + (chunk >> 1u)];
+        let scale = scale_at(values, slot, chunk >> 2u);
+        for (var i = 0u; i < 8u; i++) { x[i] = scale * code_at(word, 8u * (chunk & 1u) + i); }
+    } else {
+        let word = cache[values + slot * (d >> 3u) + chunk];
+        for (var i = 0u; i < 8u; i++) { x[i] = halves(word, i); }
+    }
+    return x;
 }
 
 @compute @workgroup_size(256)
@@ -147,9 +154,8 @@ fn attend(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_ind
                 let at = start + j;
                 let values = base + rest[table + (at >> 6u)] * stride + words;
                 let e = p[mine * SPLIT + j];
-                for (var i = 0u; i < 8u; i++) {
-                    o[i] = fma(e, value(values, at & 63u, chunk, i, codes), o[i]);
-                }
+                var x = value(values, at & 63u, chunk, codes);
+                for (var i = 0u; i < 8u; i++) { o[i] = fma(e, x[i], o[i]); }
             }
         }
         workgroupBarrier();

@@ -188,12 +188,14 @@ macro_rules! heads {
                     weigh_some::<E, $rows, 1>((d, seen), first, p, values, ahead, o);
                     first += TILE;
                 }
-                // Codes come in whole groups, of which nothing is left.
-                for (n, o) in o.chunks_exact_mut(d).enumerate() {
-                    let rows = p[n * BLOCK..][..seen].iter().zip(values.numbers.chunks_exact(d));
-                    for (p, v) in rows.filter(|_| first < d) {
-                        let rest = o[first..].iter_mut().zip(&v[first..]);
-                        rest.for_each(|(o, v)| *o = p.mul_add(v.load(1.0), *o));
+                // Of heads that are no whole vectors, which codes never are.
+                if first < d {
+                    for (n, o) in o.chunks_exact_mut(d).enumerate() {
+                        let rows = p[n * BLOCK..][..seen].iter();
+                        for (p, v) in rows.zip(values.numbers.chunks_exact(d)) {
+                            let rest = o[first..].iter_mut().zip(&v[first..]);
+                            rest.for_each(|(o, v)| *o = p.mul_add(v.load(1.0), *o));
+                        }
                     }
                 }
                 at += $rows;
