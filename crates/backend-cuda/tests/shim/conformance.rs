@@ -1,7 +1,7 @@
 //! The backend over the shim against the reference, phase by phase.
 
 use crate::loader::{Order, Shim, shim};
-use crate::trial::{phases, products};
+use crate::trial::{attention, phases, products};
 
 fn device() -> Option<Shim> {
     shim(Order::Forward)
@@ -39,4 +39,9 @@ fn products_of_codes_are_those_of_the_reference() {
 #[test]
 fn a_cache_of_codes_conforms() {
     phases::codes_conform(|| shim(Order::Forward));
+}
+
+#[test]
+fn attention_is_that_of_what_is_stored() {
+    attention::is_that_of_what_is_stored(|| shim(Order::Reverse));
 }

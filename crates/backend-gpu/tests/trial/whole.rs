@@ -21,13 +21,18 @@ pub fn load<B: Backend>(file: &Arc<File>, backend: B, positions: usize) -> Loade
     load_with(file, backend, positions, KvType::F16)
 }
 
-fn load_with<B: Backend>(file: &Arc<File>, backend: B, positions: usize, kv: KvType) -> Loaded<B> {
+pub fn load_with<B: Backend>(
+    file: &Arc<File>,
+    backend: B,
+    positions: usize,
+    kv: KvType,
+) -> Loaded<B> {
     let pages = SEQUENCES * positions.div_ceil(64);
     let limits = |_: &_| Limits { rows: 96, outputs: 96, pages, kv };
     Loaded::load(file, backend, limits, &mut |_, _| {}).expect("the model loads")
 }
 
-fn tokens(file: &File, seed: usize, count: usize) -> Vec<TokenId> {
+pub fn tokens(file: &File, seed: usize, count: usize) -> Vec<TokenId> {
     let vocab = file.tensor("token_embd.weight").expect("an embedding").dims[1];
     let token = |i: usize| {
         let mixed = ((i + 977 * seed) as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -37,7 +42,7 @@ fn tokens(file: &File, seed: usize, count: usize) -> Vec<TokenId> {
 }
 
 /// Pages of one sequence, out of order.
-fn pages(sequence: usize, positions: usize) -> Vec<PageId> {
+pub fn pages(sequence: usize, positions: usize) -> Vec<PageId> {
     let count = positions.div_ceil(64) as u32;
     (0..count).rev().map(|page| PageId(sequence as u32 * count + page)).collect()
 }

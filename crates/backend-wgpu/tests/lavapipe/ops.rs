@@ -5,7 +5,7 @@ use qwire_kernels::half::{f16_to_f32, f32_to_f16};
 
 use crate::device;
 use crate::trial::codes::{self, kernel, piece, read};
-use crate::trial::{best, products};
+use crate::trial::{attention, best, products};
 
 #[test]
 fn codes_are_those_of_the_cpu() {
@@ -74,4 +74,9 @@ fn products_of_codes_are_those_of_the_reference() {
     for name in names {
         products::are_those_of_the_reference(device(), name);
     }
+}
+
+#[test]
+fn attention_is_that_of_what_is_stored() {
+    attention::is_that_of_what_is_stored(device);
 }
