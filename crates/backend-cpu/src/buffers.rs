@@ -4,8 +4,8 @@ use qwire_model::{Batch, Limits, Shape, Tap};
 
 use crate::activations::{Activations, Form};
 
-/// Rows of queries attended together, in one task.
-pub(crate) const QUERY_ROWS: usize = 8;
+/// Queries of a head that are attended together, in one task, where a prompt has as many.
+const QUERIES: usize = 64;
 
 /// The buffers between phases.
 pub(crate) struct Buffers {
@@ -100,7 +100,8 @@ impl Buffers {
     }
 
     /// Takes rows, slots and query tiles from a batch.
-    pub(crate) fn place(&mut self, batch: &Batch) {
+    pub(crate) fn place(&mut self, batch: &Batch, shape: &Shape) {
+        let tile = (QUERIES * shape.kv_heads / shape.heads).max(1);
         self.rows = batch.rows();
         self.slots.clear();
         self.slots.extend(batch.slots());
@@ -111,7 +112,7 @@ impl Buffers {
         for span in &batch.spans {
             let table = self.tables.len();
             self.tables.extend(span.pages.iter().map(|page| page.0));
-            for at in (0..span.len).step_by(QUERY_ROWS) {
+            for at in (0..span.len).step_by(tile) {
                 self.tiles.bounds.push(row + at);
                 self.tiles.spans.push((table, span.pages.len(), span.start + at));
             }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use qwire_kernels::Isa;
 use qwire_kernels::attention::{self, Element, F16, Head, PAGE, Slots, scales};
 use qwire_model::{KvType, PageForm, PageId, Shape};
 
@@ -105,7 +106,7 @@ impl<E: Bytes> Side<E> {
 }
 
 impl<E: Element> HeadCache<E> {
-    pub(crate) fn store(&mut self, slot: usize, k: &[f32], v: &[f32]) {
+    pub(crate) fn store(&mut self, isa: Isa, slot: usize, k: &[f32], v: &[f32]) {
         let Self { keys, values } = self;
         let mut to = Slots {
             keys: &mut keys.numbers,
@@ -113,7 +114,7 @@ impl<E: Element> HeadCache<E> {
             values: &mut values.numbers,
             value_scales: &mut values.scales,
         };
-        attention::store(slot, k, v, &mut to);
+        attention::store(isa, slot, k, v, &mut to);
     }
 
     pub(crate) fn head<'a>(&'a self, table: &'a [u32]) -> Head<'a, E> {

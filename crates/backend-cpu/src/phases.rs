@@ -249,7 +249,7 @@ impl Backend for Cpu {
 
     fn begin(&mut self, batch: &Batch) {
         let (floor, b, _) = self.floor();
-        b.place(batch);
+        b.place(batch, floor.shape);
         let faults = floor.faults[..b.rows].iter();
         faults.for_each(|fault| fault.store(Poison::NO_CODE, Ordering::Relaxed));
         let half = floor.rope.pairs();
@@ -553,7 +553,7 @@ fn attend<E: Bytes>(
             k.clear();
             k.extend_from_slice(&row_qkv[q + head * d..][..d]);
             turn(row, k_norm, k);
-            cache.store(*slot, k, &row_qkv[q + kv + head * d..][..d]);
+            cache.store(floor.isa, *slot, k, &row_qkv[q + kv + head * d..][..d]);
         }
     });
     let (heads, tables, tiles) = (&*heads, &b.tables, &b.tiles);

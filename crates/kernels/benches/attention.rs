@@ -28,7 +28,7 @@ fn measure<E: Element>(name: &str, len: usize) {
         let k: Vec<f32> = (0..D).map(|c| value(j * D + c)).collect();
         let v: Vec<f32> = (0..D).map(|c| value(j * D + c + 77_777)).collect();
         let ([keys, values], [key_scales, value_scales]) = (&mut numbers, &mut scaled);
-        store(j, &k, &v, &mut Slots { keys, key_scales, values, value_scales });
+        store(Isa::SCALAR, j, &k, &v, &mut Slots { keys, key_scales, values, value_scales });
     }
     let table: Vec<u32> = (0..len as u32 / PAGE as u32).collect();
     let q: Vec<f32> = (0..QUERIES * D).map(|i| value(i * 31) * 0.1).collect();

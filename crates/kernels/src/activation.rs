@@ -7,18 +7,19 @@
 //! An 8-bit block may have one outlier: a value more than four times as large as any other. It is
 //! set aside with its exact value, so that it does not take the resolution of its 31 neighbours.
 
-use crate::isa::compiled;
+use crate::isa::{Isa, compiled};
+use crate::lanes;
 
 /// Values that share a scale.
 pub const BLOCK: usize = 32;
 /// Sums of codes are kept per this many values.
 pub const SUM: usize = 16;
 
-const TOO_LARGE: f32 = f32::from_bits((100 + 127) << 23); // 2^100
-const TOO_SMALL: f32 = f32::from_bits((127 - 96) << 23); // 2^-96
+pub(crate) const TOO_LARGE: f32 = f32::from_bits((100 + 127) << 23); // 2^100
+pub(crate) const TOO_SMALL: f32 = f32::from_bits((127 - 96) << 23); // 2^-96
 
 /// The largest code of one plane, or of two.
-const fn largest(planes: usize) -> f32 {
+pub(crate) const fn largest(planes: usize) -> f32 {
     if planes == 1 { 127.0 } else { 16256.0 }
 }
 
@@ -32,10 +33,10 @@ pub struct Outlier {
 }
 
 /// 1.5 * 2^23
-const ROUNDER: f32 = 12_582_912.0;
+pub(crate) const ROUNDER: f32 = 12_582_912.0;
 
 /// An outlier is more than this many times as large as any other of its block.
-const OUTLIER: f32 = 4.0;
+pub(crate) const OUTLIER: f32 = 4.0;
 
 /// One quantised row, x = d[i / 32] * code[i] or so, in P planes of bytes: one holds the code, two
 /// hold 128 * first + second.
@@ -69,13 +70,6 @@ impl<const P: usize> Row<P> {
         self.planes.iter().fold(0, |code, plane| 128 * code + i32::from(plane[i]))
     }
 
-    /// Four bytes of a plane.
-    #[inline(always)]
-    pub(crate) fn bytes(&self, plane: usize, i: usize) -> [u8; 4] {
-        let bytes = self.planes[plane][i..].first_chunk::<4>().expect("whole blocks");
-        bytes.map(|byte| byte as u8)
-    }
-
     /// Two codes as words.
     #[inline(always)]
     pub(crate) fn words(&self, i: usize) -> [u8; 4] {
@@ -84,31 +78,60 @@ impl<const P: usize> Row<P> {
     }
 }
 
+/// Fills a row of one plane.
+pub fn quantise_narrow(isa: Isa, x: &[f32], row: &mut Row<1>) {
+    if !lanes::quantise(isa, x, row) {
+        compiled_narrow(isa, x, row);
+    }
+}
+
+/// Fills a row of two planes.
+pub fn quantise_wide(isa: Isa, x: &[f32], row: &mut Row<2>) {
+    if !lanes::quantise(isa, x, row) {
+        compiled_wide(isa, x, row);
+    }
+}
+
 compiled! {
-    /// Fills a row of one plane.
-    pub fn quantise_narrow(x: &[f32], row: &mut Row<1>) = definition::<1>
+    /// The definition, of one plane.
+    pub fn compiled_narrow(x: &[f32], row: &mut Row<1>) = definition::<1>
 }
 compiled! {
-    /// Fills a row of two planes.
-    pub fn quantise_wide(x: &[f32], row: &mut Row<2>) = definition::<2>
+    /// The definition, of two planes.
+    pub fn compiled_wide(x: &[f32], row: &mut Row<2>) = definition::<2>
 }
 
 #[inline(always)]
 fn definition<const P: usize>(x: &[f32], row: &mut Row<P>) {
-    assert_eq!(x.len(), row.planes[0].len(), "a row of another length");
-    row.outliers.clear();
-    let mut codes = [0_i32; BLOCK];
-    for (at, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+    let blocks = row.begin(x);
+    for (at, x) in blocks.iter().enumerate() {
+        row.fill_block(at, x);
+    }
+}
+
+impl<const P: usize> Row<P> {
+    /// The blocks that are to fill it.
+    #[inline(always)]
+    pub(crate) fn begin<'a>(&mut self, x: &'a [f32]) -> &'a [[f32; BLOCK]] {
+        assert_eq!(x.len(), self.planes[0].len(), "a row of another length");
+        self.outliers.clear();
+        x.as_chunks().0
+    }
+
+    /// Fills one block.
+    #[inline(always)]
+    pub(crate) fn fill_block(&mut self, at: usize, x: &[f32; BLOCK]) {
+        let mut codes = [0_i32; BLOCK];
         let (d, outlier) = quantise_block::<P>(x, &mut codes);
-        row.d[at] = d;
+        self.d[at] = d;
         if let Some(i) = outlier {
             codes[i] = 0;
-            row.outliers.push(Outlier { index: at * BLOCK + i, x: x[i] });
+            self.outliers.push(Outlier { index: at * BLOCK + i, x: x[i] });
         }
         for (i, codes) in codes.chunks_exact(SUM).enumerate() {
-            row.sums[at * BLOCK / SUM + i] = codes.iter().sum();
+            self.sums[at * BLOCK / SUM + i] = codes.iter().sum();
         }
-        for (p, plane) in row.planes.iter_mut().enumerate() {
+        for (p, plane) in self.planes.iter_mut().enumerate() {
             let plane = &mut plane.as_chunks_mut::<BLOCK>().0[at];
             for (byte, code) in plane.iter_mut().zip(codes) {
                 let high = if P == 1 { 0 } else { (code + 64) >> 7 };
@@ -159,7 +182,6 @@ fn quantise_block<const P: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Isa;
 
     fn narrow(x: &[f32]) -> Vec<Row<1>> {
         let mut rows = vec![Row::new(x.len()); Isa::available().len()];

@@ -17,6 +17,8 @@
 //! scale = max |x| / 127       code = round(x / scale), ties to even       what is read: scale code
 //! ```
 
+use std::ops::Range;
+
 use crate::exp::exp;
 use crate::half;
 use crate::isa::{Isa, compiled};
@@ -100,6 +102,7 @@ impl Element for F16 {
 impl Element for i8 {
     const CODED: bool = true;
     /// Of what is not finite it is NaN, and so is everything that is read; of what is tiny, 0.
+    #[inline(always)]
     fn scale(x: &[f32]) -> f32 {
         let top = x.iter().fold(0.0_f32, |top, x| {
             let size = x.abs();
@@ -111,6 +114,7 @@ impl Element for i8 {
             top => top / 127.0,
         }
     }
+    #[inline(always)]
     fn store(x: f32, scale: f32) -> Self {
         if scale > 0.0 { (x / scale).round_ties_even() as Self } else { 0 }
     }
@@ -149,9 +153,21 @@ pub(crate) struct Page<'a, E> {
     pub scales: &'a [f32],
 }
 
-impl<E> Page<'_, E> {
+impl<'a, E> Page<'a, E> {
     /// None.
     pub(crate) const NONE: Self = Self { numbers: &[], scales: &[] };
+
+    /// Numbers without scales.
+    fn of(numbers: &'a [E]) -> Self {
+        Self { numbers, scales: &[] }
+    }
+
+    /// Values without those of the first positions.
+    #[inline(always)]
+    fn behind(self, position: usize, d: usize) -> Self {
+        let scales = self.scales.get(position * scales(d)..).unwrap_or(&[]);
+        Self { numbers: &self.numbers[position * d..], scales }
+    }
 }
 
 impl<'a, E: Element> Head<'a, E> {
@@ -196,15 +212,22 @@ pub struct Slots<'a, E> {
     pub value_scales: &'a mut [f32],
 }
 
-/// Writes one position's key and value into slot `page * PAGE + position % PAGE` of a head.
-pub fn store<E: Element>(slot: usize, k: &[f32], v: &[f32], to: &mut Slots<'_, E>) {
+compiled! {
+    /// Writes one position's key and value into slot `page * PAGE + position % PAGE` of a head.
+    pub fn store<E: Element>(slot: usize, k: &[f32], v: &[f32], to: &mut Slots<'_, E>)
+        = store_definition::<E>
+}
+
+#[inline(always)]
+fn store_definition<E: Element>(slot: usize, k: &[f32], v: &[f32], to: &mut Slots<'_, E>) {
     let (d, scales) = (k.len(), scales(k.len()));
     let tile = &mut to.keys[slot / TILE * TILE * d..][..TILE * d];
+    let mut stored = [E::default(); GROUP];
     for (group, k) in k.chunks(GROUP).enumerate() {
         let scale = E::scale(k);
-        for (column, k) in tile[group * GROUP * TILE..].chunks_exact_mut(TILE).zip(k) {
-            column[slot % TILE] = E::store(*k, scale);
-        }
+        stored.iter_mut().zip(k).for_each(|(stored, k)| *stored = E::store(*k, scale));
+        let columns = tile[group * GROUP * TILE..].chunks_exact_mut(TILE).take(k.len());
+        columns.zip(stored).for_each(|(column, stored)| column[slot % TILE] = stored);
         if E::CODED {
             to.key_scales[(slot / TILE * scales + group) * TILE + slot % TILE] = scale;
         }
@@ -225,10 +248,18 @@ pub fn store<E: Element>(slot: usize, k: &[f32], v: &[f32], to: &mut Slots<'_, E
 pub struct Queries<'a> {
     /// [n, d], rotated and scaled
     pub q: &'a [f32],
-    /// [n], query i sees positions 0..visible[i]; at least one
+    /// [n], query i sees positions 0..visible[i]; at least one, and as many as those before it
     pub visible: &'a [usize],
     /// Channels of a head.
     pub d: usize,
+}
+
+impl Queries<'_> {
+    /// Whether kernels read a page once for all of them, not again for every few.
+    #[inline(always)]
+    fn are_many(&self, isa: Isa) -> bool {
+        isa != Isa::SCALAR && self.visible.len() > 8
+    }
 }
 
 /// The running softmax of one query.
@@ -243,6 +274,7 @@ struct Fold {
 /// Buffers of one thread, reused.
 #[derive(Default)]
 pub struct Scratch {
+    page: Vec<f32>,   // keys or values of a page, as they are read
     scores: Vec<f32>, // [n, BLOCK]
     sums: Vec<f32>,   // [n, d]
     folds: Vec<Fold>, // [n]
@@ -286,7 +318,7 @@ fn definition<E: Element>(
     let end = queries.visible.iter().copied().max().unwrap_or(0);
     for start in (0..end).step_by(BLOCK) {
         let seen = |i: usize| queries.visible[i].saturating_sub(start).min(BLOCK);
-        score(isa, queries, head, (start, end), &mut scratch.scores);
+        score(isa, queries, head, (start, end), scratch);
         for (i, fold) in scratch.folds.iter_mut().enumerate() {
             if seen(i) > 0 {
                 let (top, mass) = soften(&mut scratch.scores[i * BLOCK..][..seen(i)]);
@@ -324,31 +356,40 @@ fn score<E: Element>(
     queries: Queries<'_>,
     head: Head<'_, E>,
     (start, end): (usize, usize),
-    scores: &mut [f32],
+    Scratch { page, scores, .. }: &mut Scratch,
 ) {
     let d = queries.d;
     for at in (start..end.min(start + BLOCK)).step_by(PAGE) {
-        let (keys, ahead) = (head.keys(at, end, d), head.keys(at + PAGE, end, d));
+        let (keys, ahead) = (head.keys(at, end, d), head.keys(at + PAGE, end, d).numbers);
         let first = queries.visible.iter().position(|visible| *visible > at).unwrap_or(0);
-        let s = &mut scores[first * BLOCK + at - start..];
-        lanes::score(isa, d, &queries.q[first * d..], keys, ahead.numbers, s);
+        let (q, s) = (&queries.q[first * d..], &mut scores[first * BLOCK + at - start..]);
+        if queries.are_many(isa) {
+            page.resize(PAGE * d, 0.0);
+            lanes::read_keys(isa, d, keys, ahead, page);
+            lanes::score(isa, d, q, Page::of(page), &[], s);
+        } else {
+            lanes::score(isa, d, q, keys, ahead, s);
+        }
     }
 }
 
 /// Scores to p_j = exp(s_j - m), in place; returns m and the lane sum of p.
 #[inline(always)]
 fn soften(scores: &mut [f32]) -> (f32, f32) {
-    let (chunks, rest) = scores.as_chunks_mut::<LANES>();
-    let mut tops = [f32::NEG_INFINITY; LANES];
-    for scores in &*chunks {
-        for (top, s) in tops.iter_mut().zip(scores) {
-            *top = if *s > *top { *s } else { *top };
-        }
-    }
     // The largest does not depend on order: equal ones differ at most in the sign of zero, which
     // no exponential sees.
-    let all = tops.iter().chain(&*rest);
-    let top = all.fold(f32::NEG_INFINITY, |top, s| if *s > top { *s } else { top });
+    let largest = |a: f32, b: f32| if b > a { b } else { a };
+    let (wide, rest) = scores.as_chunks::<{ 4 * LANES }>();
+    let mut tops = [f32::NEG_INFINITY; 4 * LANES];
+    for scores in wide {
+        tops.iter_mut().zip(scores).for_each(|(top, s)| *top = largest(*top, *s));
+    }
+    for half in [2 * LANES, LANES, LANES / 2, LANES / 4] {
+        let (low, high) = tops.split_at_mut(half);
+        low.iter_mut().zip(high).for_each(|(top, other)| *top = largest(*top, *other));
+    }
+    let top = tops[..LANES / 4].iter().chain(rest).copied().fold(f32::NEG_INFINITY, largest);
+    let (chunks, rest) = scores.as_chunks_mut::<LANES>();
     let mut lanes = [0.0; LANES];
     for scores in chunks {
         for (lane, s) in lanes.iter_mut().zip(scores) {
@@ -370,32 +411,58 @@ fn refold(fold: Fold, top: f32, mass: f32) -> Fold {
     Fold { top: new, mass: add.mul_add(mass, keep * fold.mass), keep, add }
 }
 
-/// o = sum p_j v_j over the visible positions of the block, j ascending. Neighbouring queries that
-/// see as much of a page share its values.
+/// o = sum p_j v_j over the visible positions of the block, j ascending.
 #[inline(always)]
 fn weigh<E: Element>(
     isa: Isa,
     queries: Queries<'_>,
     head: Head<'_, E>,
     (start, end): (usize, usize),
-    scratch: &mut Scratch,
+    Scratch { page, scores, sums, .. }: &mut Scratch,
 ) {
     let d = queries.d;
-    let Scratch { scores, sums, .. } = scratch;
     sums.fill(0.0);
     for at in (start..end.min(start + BLOCK)).step_by(PAGE) {
-        let (values, mut ahead) = (head.values(at, end, d), head.values(at + PAGE, end, d));
-        let seen = |visible: &usize| visible.saturating_sub(at).min(PAGE);
-        let mut first = 0;
-        for alike in queries.visible.chunk_by(|a, b| seen(a) == seen(b)) {
-            let (seen, sums) = (seen(&alike[0]), &mut sums[first * d..][..alike.len() * d]);
-            if seen > 0 {
-                let p = &scores[first * BLOCK + at - start..];
-                lanes::weigh(isa, (d, seen), p, values, ahead.numbers, sums);
-                ahead = Page::NONE;
-            }
-            first += alike.len();
+        let (values, ahead) = (head.values(at, end, d), head.values(at + PAGE, end, d).numbers);
+        let p = &scores[at - start..];
+        if queries.are_many(isa) {
+            page.resize(PAGE * d, 0.0);
+            lanes::read_values(isa, d, values, ahead, page);
+            weigh_page(isa, queries, at, p, Page::of(page), &[], sums);
+        } else {
+            weigh_page(isa, queries, at, p, values, ahead, sums);
         }
+    }
+}
+
+/// Adds one page, which begins at a position. Queries share its values as far as the first of them
+/// sees, and neighbours that see as much share the rest.
+#[inline(always)]
+fn weigh_page<E: Element>(
+    isa: Isa,
+    queries: Queries<'_>,
+    at: usize,
+    p: &[f32],
+    values: Page<'_, E>,
+    ahead: &[E],
+    sums: &mut [f32],
+) {
+    let d = queries.d;
+    let first = queries.visible.iter().position(|visible| *visible > at).unwrap_or(0);
+    let visible = &queries.visible[first..];
+    let seen = |visible: &usize| (visible - at).min(PAGE);
+    let mut add = |first: usize, n: usize, range: Range<usize>, ahead: &[E]| {
+        let (p, values) = (&p[first * BLOCK + range.start..], values.behind(range.start, d));
+        lanes::weigh(isa, (d, range.len()), p, values, ahead, &mut sums[first * d..][..n * d]);
+    };
+    let shared = visible.first().map_or(0, seen);
+    add(first, visible.len(), 0..shared, ahead);
+    let mut first = first;
+    for alike in visible.chunk_by(|a, b| seen(a) == seen(b)) {
+        if seen(&alike[0]) > shared {
+            add(first, alike.len(), shared..seen(&alike[0]), &[]);
+        }
+        first += alike.len();
     }
 }
 
@@ -430,7 +497,13 @@ mod tests {
                 let v: Vec<f32> = (0..D).map(|c| value(j * D + c + 77_777)).collect();
                 let ([keys, values], [key_scales, value_scales]) =
                     (&mut pool.numbers, &mut pool.scales);
-                store(slot, &k, &v, &mut Slots { keys, key_scales, values, value_scales });
+                store(
+                    Isa::SCALAR,
+                    slot,
+                    &k,
+                    &v,
+                    &mut Slots { keys, key_scales, values, value_scales },
+                );
             }
             pool
         }
@@ -472,6 +545,35 @@ mod tests {
         check::<f32>();
         check::<F16>();
         check::<i8>();
+    }
+
+    /// Heads of no whole vectors, of which a page is read for all queries, or by each kernel.
+    #[test]
+    fn heads_of_any_width_have_the_bits_of_the_definition() {
+        let (len, d) = (100, 72);
+        let mut sides = [(); 2].map(|()| vec![F16::default(); 2 * PAGE * d]);
+        let table = [1, 0];
+        for j in 0..len {
+            let slot = table[j / PAGE] as usize * PAGE + j % PAGE;
+            let [k, v] = [1, 2].map(|n| (0..d).map(|c| value(n * j * d + c)).collect::<Vec<_>>());
+            let [keys, values] = &mut sides;
+            let mut to = Slots { keys, key_scales: &mut [], values, value_scales: &mut [] };
+            store(Isa::SCALAR, slot, &k, &v, &mut to);
+        }
+        let [keys, values] = &sides;
+        let head = Head { keys, key_scales: &[], values, value_scales: &[], table: &table };
+        for n in [1, 7, 8, 9, 30] {
+            let q: Vec<f32> = (0..n * d).map(|i| value(i * 31)).collect();
+            let visible: Vec<usize> = (0..n).map(|i| len - (n - 1 - i) / 2).collect();
+            let run = |isa| {
+                let mut out = vec![f32::NAN; n * d];
+                let queries = Queries { q: &q, visible: &visible, d };
+                attend(isa, queries, head, &mut Scratch::default(), &mut out);
+                out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+            };
+            let expected = run(Isa::SCALAR);
+            Isa::available().into_iter().for_each(|isa| assert_eq!(run(isa), expected, "{isa:?}"));
+        }
     }
 
     #[test]

@@ -305,10 +305,10 @@ pub(crate) fn in_step(x: I) -> I {
 }
 
 /// Tokens are multiplied one by one.
-pub(crate) const ABREAST: bool = false;
+pub(crate) const ABREAST: usize = 0;
 
-/// Four tokens at once, which is not for this instruction set.
-pub(crate) fn multiply_abreast<const T: usize>(_: &mut [I; 4], _: &[I; 4], _: &[u8]) {
+/// Several tokens at once, which is not for this instruction set.
+pub(crate) fn multiply_abreast<const T: usize>(_: &mut [I], _: &[I; 4], _: &[u8]) {
     unreachable!("tokens are multiplied one by one")
 }
 

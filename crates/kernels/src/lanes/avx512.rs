@@ -3,17 +3,21 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m512, __m512i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_prefetch,
-    _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4,
-    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
-    _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_mullo_epi32,
-    _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_sll_epi32, _mm512_srl_epi32, _mm512_storeu_ps, _mm512_sub_epi32,
-    _mm512_xor_si512,
+    __m512, __m512i, _CMP_GE_OQ, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_prefetch,
+    _mm_storeu_si128, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+    _mm512_cvtepi8_epi32, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
+    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_max_epu32, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_or_si512,
+    _mm512_reduce_add_epi32, _mm512_reduce_max_epu32, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_i32x4,
+    _mm512_sll_epi32, _mm512_slli_epi32, _mm512_srai_epi32, _mm512_srl_epi32, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 use std::sync::atomic::{Ordering, compiler_fence};
 
+use crate::activation::{OUTLIER, ROUNDER, Row, TOO_LARGE, TOO_SMALL, largest};
 use crate::attention::{BLOCK, Element, F16, GROUP, PAGE, Page, Stored, TILE, scales};
 use crate::tile::ROWS;
 
@@ -115,10 +119,20 @@ operations! {
         // SAFETY: 64 readable bytes; the load needs no alignment.
         unsafe { _mm512_loadu_ps(lanes.as_ptr()) }
     }
-    /// Sixteen numbers, stored in half.
+    /// Sixteen numbers, stored in half. From memory: from a register it takes a shuffle as well,
+    /// and a compiler loads them into one.
     fn half_numbers(lanes: &[F16; ROWS]) -> F {
-        // SAFETY: 32 readable bytes; the load needs no alignment.
-        _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) })
+        let numbers;
+        // SAFETY: 32 readable bytes, which it reads and nothing else.
+        unsafe {
+            asm!(
+                "vcvtph2ps {numbers}, ymmword ptr [{lanes}]",
+                numbers = lateout(zmm_reg) numbers,
+                lanes = in(reg) lanes.as_ptr(),
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        numbers
     }
     /// Sixteen codes.
     fn code_numbers(lanes: &[i8; ROWS]) -> F {
@@ -152,7 +166,7 @@ super::heads! {
 super::shared_parts! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c" }
 super::tiles! {
     "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c",
-    [16 => 16 / 4, 4 8 => 8 / 4, 4 4 => 4 / 4, 4 2 => 2 / 2, 2 1 => 1 / 1, 1]
+    [16 => 16 / 8, 4 8 => 8 / 8, 4 4 => 4 / 4, 4 2 => 2 / 2, 2 1 => 1 / 1, 1]
 }
 
 /// How far ahead of the block in work memory is asked for.
@@ -178,8 +192,8 @@ pub(crate) const fn exact(_bits: usize) -> usize {
 }
 
 /// Whether sums are kept beside their parts.
-const fn is_long(_planes: usize, _bits: usize, _scales: usize) -> bool {
-    false
+const fn is_long(planes: usize, _bits: usize, scales: usize) -> bool {
+    planes == 2 || scales == 2
 }
 
 /// A part of a sum, to which products are added: here the sum itself.
@@ -206,67 +220,160 @@ pub(crate) fn multiply<const BITS: usize>(part: I, codes: I, x: I) -> I {
 /// A sum has no halves.
 pub(crate) use multiply as multiply_in_step;
 
-/// Four tokens are multiplied abreast.
-pub(crate) const ABREAST: bool = true;
+/// Fills a row of activations. What is no ordinary block is left to the definition.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(crate) fn quantise<const P: usize>(x: &[f32], row: &mut Row<P>) {
+    for (at, block) in row.begin(x).iter().enumerate() {
+        let [low, high] = block.as_chunks::<ROWS>().0 else { unreachable!("two vectors") };
+        let x = [numbers(low), numbers(high)];
+        let mut sizes = [none(); 2];
+        for half in 0..2 {
+            sizes[half] = and(_mm512_castps_si512(x[half]), 0x7fff_ffff);
+        }
+        let top = _mm512_reduce_max_epu32(_mm512_max_epu32(sizes[0], sizes[1]));
+        let mut ordinary = (TOO_SMALL.to_bits()..TOO_LARGE.to_bits()).contains(&top);
+        let amax = f32::from_bits(top);
+        if P == 1 {
+            let mut rivals = 0;
+            for size in sizes {
+                let size = mul(float(OUTLIER), bits(size));
+                rivals += _mm512_cmp_ps_mask::<_CMP_GE_OQ>(size, float(amax)).count_ones();
+            }
+            ordinary &= rivals != 1;
+        }
+        if !ordinary {
+            row.fill_block(at, block);
+            continue;
+        }
+        let inverse = float(largest(P) / amax);
+        row.d[at] = amax / largest(P);
+        for half in 0..2 {
+            let rounded = plus(mul(x[half], inverse), float(ROUNDER));
+            let code = sub(_mm512_castps_si512(rounded), int(ROUNDER.to_bits() as i32));
+            row.sums[2 * at + half] = _mm512_reduce_add_epi32(code);
+            let mut parts = [code; P];
+            if P == 2 {
+                parts[0] = _mm512_srai_epi32::<7>(add(code, int(64)));
+                parts[1] = sub(code, _mm512_slli_epi32::<7>(parts[0]));
+            }
+            for p in 0..P {
+                let plane = &mut row.planes[p].as_chunks_mut::<ROWS>().0[2 * at + half];
+                let bytes = _mm512_cvtepi32_epi8(parts[p]);
+                // SAFETY: 16 writable bytes; the store needs no alignment.
+                unsafe { _mm_storeu_si128(plane.as_mut_ptr().cast(), bytes) };
+            }
+        }
+    }
+}
 
-/// `with_four!("c0", "x0")`: products of one vector of codes with four tokens' dwords at `x0`.
-macro_rules! with_four {
-    ($codes:literal, $at:literal) => {
-        concat!(
-            "vpdpbusd {p0}, {",
-            $codes,
-            "}, dword ptr [{x} + {",
-            $at,
-            "}]{{1to16}}\n",
-            "vpdpbusd {p1}, {",
-            $codes,
-            "}, dword ptr [{x} + {",
-            $at,
-            "} + 4]{{1to16}}\n",
-            "vpdpbusd {p2}, {",
-            $codes,
-            "}, dword ptr [{x} + {",
-            $at,
-            "} + 8]{{1to16}}\n",
-            "vpdpbusd {p3}, {",
-            $codes,
-            "}, dword ptr [{x} + {",
-            $at,
-            "} + 12]{{1to16}}\n",
-        )
+/// Dwords of sixteen rows side by side, [dwords, 16], a cache line of each at a time; returns how
+/// many dwords that were.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(crate) fn interleave(rows: &[&[u8]; ROWS], to: &mut [u8]) -> usize {
+    let lines = to.as_chunks_mut::<64>().0.as_chunks_mut::<ROWS>().0;
+    let whole = lines.len();
+    for (i, lines) in lines.iter_mut().enumerate() {
+        let mut x = [none(); ROWS];
+        for (x, row) in x.iter_mut().zip(rows) {
+            *x = load(row, 64 * i);
+        }
+        // Dwords of two rows, pairs of them of four, and quarters of vectors of all.
+        let mut pairs = [none(); ROWS];
+        for r in (0..ROWS).step_by(2) {
+            pairs[r] = _mm512_unpacklo_epi32(x[r], x[r + 1]);
+            pairs[r + 1] = _mm512_unpackhi_epi32(x[r], x[r + 1]);
+        }
+        for r in (0..ROWS).step_by(4) {
+            for half in 0..2 {
+                let (first, second) = (pairs[r + half], pairs[r + 2 + half]);
+                x[r + 2 * half] = _mm512_unpacklo_epi64(first, second);
+                x[r + 2 * half + 1] = _mm512_unpackhi_epi64(first, second);
+            }
+        }
+        for c in 0..4 {
+            let low = _mm512_shuffle_i32x4::<0x44>(x[c], x[c + 4]);
+            let high = _mm512_shuffle_i32x4::<0xee>(x[c], x[c + 4]);
+            let next_low = _mm512_shuffle_i32x4::<0x44>(x[c + 8], x[c + 12]);
+            let next_high = _mm512_shuffle_i32x4::<0xee>(x[c + 8], x[c + 12]);
+            for (quarter, column) in [
+                _mm512_shuffle_i32x4::<0x88>(low, next_low),
+                _mm512_shuffle_i32x4::<0xdd>(low, next_low),
+                _mm512_shuffle_i32x4::<0x88>(high, next_high),
+                _mm512_shuffle_i32x4::<0xdd>(high, next_high),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                // SAFETY: 64 writable bytes; the store needs no alignment.
+                unsafe { _mm512_storeu_si512(lines[4 * quarter + c].as_mut_ptr().cast(), column) };
+            }
+        }
+    }
+    whole * ROWS
+}
+
+/// Most tokens that are multiplied abreast.
+pub(crate) const ABREAST: usize = 8;
+
+/// `products!("c0", "x0": "p0" "0", ..)`: products of one vector of codes with dwords so far behind
+/// `x0`.
+macro_rules! products {
+    ($codes:literal, $at:literal: $($part:literal $place:literal),*) => {
+        concat!($(
+            "vpdpbusd {", $part, "}, {", $codes, "}, dword ptr [{x} + {", $at, "} + ", $place,
+            "]{{1to16}}\n",
+        )*)
     };
 }
 
-/// Adds the products of four vectors of codes with four of the T tokens that lie side by side, in
-/// this order and from one register: a compiler finishes token after token, each a chain of
+/// Declares the products of four vectors of codes with some of the T tokens that lie side by side,
+/// in this order and from one register: a compiler finishes token after token, each a chain of
 /// products that wait for one another, and is slower by a third.
+macro_rules! abreast {
+    ($name:ident, $tokens:literal: $($part:ident $label:literal $place:literal),*) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+        #[inline]
+        fn $name<const T: usize>(parts: &mut [I; $tokens], codes: &[I; 4], x: &[u8]) {
+            assert!(x.len() >= 4 * (3 * T + $tokens), "four dwords of each token");
+            let ([$($part),*], [c0, c1, c2, c3]) = (parts, codes);
+            // SAFETY: it reads no further than was asserted, and changes nothing but the parts.
+            unsafe {
+                asm!(
+                    products!("c0", "x0": $($label $place),*),
+                    products!("c1", "x1": $($label $place),*),
+                    products!("c2", "x2": $($label $place),*),
+                    products!("c3", "x3": $($label $place),*),
+                    $($part = inout(zmm_reg) *$part,)*
+                    c0 = in(zmm_reg) *c0,
+                    c1 = in(zmm_reg) *c1,
+                    c2 = in(zmm_reg) *c2,
+                    c3 = in(zmm_reg) *c3,
+                    x = in(reg) x.as_ptr(),
+                    x0 = const 0,
+                    x1 = const 4 * T,
+                    x2 = const 8 * T,
+                    x3 = const 12 * T,
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+        }
+    };
+}
+abreast! {
+    multiply_four, 4: p0 "p0" "0", p1 "p1" "4", p2 "p2" "8", p3 "p3" "12"
+}
+abreast! {
+    multiply_eight, 8: p0 "p0" "0", p1 "p1" "4", p2 "p2" "8", p3 "p3" "12",
+    p4 "p4" "16", p5 "p5" "20", p6 "p6" "24", p7 "p7" "28"
+}
+
+/// Adds the products of four vectors of codes with four or eight of the T tokens.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 #[inline]
-pub(crate) fn multiply_abreast<const T: usize>(parts: &mut [I; 4], codes: &[I; 4], x: &[u8]) {
-    assert!(x.len() >= 4 * (3 * T + 4), "four dwords of four tokens");
-    let ([p0, p1, p2, p3], [c0, c1, c2, c3]) = (parts, codes);
-    // SAFETY: it reads no further than was asserted, and changes nothing but the parts.
-    unsafe {
-        asm!(
-            with_four!("c0", "x0"),
-            with_four!("c1", "x1"),
-            with_four!("c2", "x2"),
-            with_four!("c3", "x3"),
-            p0 = inout(zmm_reg) *p0,
-            p1 = inout(zmm_reg) *p1,
-            p2 = inout(zmm_reg) *p2,
-            p3 = inout(zmm_reg) *p3,
-            c0 = in(zmm_reg) *c0,
-            c1 = in(zmm_reg) *c1,
-            c2 = in(zmm_reg) *c2,
-            c3 = in(zmm_reg) *c3,
-            x = in(reg) x.as_ptr(),
-            x0 = const 0,
-            x1 = const 4 * T,
-            x2 = const 8 * T,
-            x3 = const 12 * T,
-            options(pure, readonly, nostack, preserves_flags),
-        );
+pub(crate) fn multiply_abreast<const T: usize>(parts: &mut [I], codes: &[I; 4], x: &[u8]) {
+    match parts.len() {
+        8 => multiply_eight::<T>(parts.first_chunk_mut().expect("eight"), codes, x),
+        _ => multiply_four::<T>(parts.first_chunk_mut().expect("four"), codes, x),
     }
 }
 

@@ -11,6 +11,48 @@ use crate::Isa;
 use crate::attention::{BLOCK, Element, GROUP, PAGE, Page, TILE, scales};
 use crate::isa::Level;
 
+/// Keys of a page, [PAGE / TILE, d, TILE], as what is read of them.
+pub(crate) fn read_keys<E: Element>(
+    isa: Isa,
+    d: usize,
+    keys: Page<'_, E>,
+    ahead: &[E],
+    to: &mut [f32],
+) {
+    match isa.level() {
+        #[cfg(not(target_arch = "x86_64"))]
+        Level::Avx2 | Level::AvxVnni | Level::Avx512 => unreachable!("it is not on this processor"),
+        Level::Scalar => unreachable!("the definition reads pages as they are"),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this Isa exists only on processors with these features.
+        Level::Avx2 | Level::AvxVnni => unsafe { avx2::read_keys(d, keys, ahead, to) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx512 => unsafe { avx512::read_keys(d, keys, ahead, to) },
+    }
+}
+
+/// Values of a page, [PAGE, d], as what is read of them.
+pub(crate) fn read_values<E: Element>(
+    isa: Isa,
+    d: usize,
+    values: Page<'_, E>,
+    ahead: &[E],
+    to: &mut [f32],
+) {
+    match isa.level() {
+        #[cfg(not(target_arch = "x86_64"))]
+        Level::Avx2 | Level::AvxVnni | Level::Avx512 => unreachable!("it is not on this processor"),
+        Level::Scalar => unreachable!("the definition reads pages as they are"),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this Isa exists only on processors with these features.
+        Level::Avx2 | Level::AvxVnni => unsafe { avx2::read_values(d, values, ahead, to) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx512 => unsafe { avx512::read_values(d, values, ahead, to) },
+    }
+}
+
 /// s = sum q_c k_c (fma, c ascending) for q [n, d], keys [PAGE / TILE, d, TILE] and s [n, BLOCK],
 /// the first PAGE of each row.
 pub(crate) fn score<E: Element>(
@@ -110,6 +152,48 @@ macro_rules! heads {
         }
 
         #[target_feature(enable = $features)]
+        pub(crate) fn read_keys<E: Element>(
+            d: usize,
+            keys: Page<'_, E>,
+            ahead: &[E],
+            to: &mut [f32],
+        ) {
+            let scaled = keys.scales.as_chunks::<TILE>().0;
+            let mut scale = zero();
+            let tiles = to.as_chunks_mut::<TILE>().0.iter_mut().zip(keys.numbers.as_chunks().0);
+            for (i, (to, k)) in tiles.enumerate() {
+                let (tile, c) = (i / d, i % d);
+                if E::CODED && c.is_multiple_of(GROUP) {
+                    scale = numbers(&scaled[tile * scales(d) + c / GROUP]);
+                }
+                request(ahead, i * TILE);
+                *to = store(sixteen(k, scale));
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        pub(crate) fn read_values<E: Element>(
+            d: usize,
+            values: Page<'_, E>,
+            ahead: &[E],
+            to: &mut [f32],
+        ) {
+            let rows = to.chunks_exact_mut(d).zip(values.numbers.chunks_exact(d));
+            for (j, (to, v)) in rows.enumerate() {
+                let ((to, to_rest), (v, v_rest)) =
+                    (to.as_chunks_mut::<TILE>(), v.as_chunks::<TILE>());
+                for (i, (to, v)) in to.iter_mut().zip(v).enumerate() {
+                    let group = j * scales(d) + i * TILE / GROUP;
+                    let scale = if E::CODED { float(values.scales[group]) } else { zero() };
+                    request(ahead, j * d + i * TILE);
+                    *to = store(sixteen(v, scale));
+                }
+                // Of heads that are no whole vectors, which codes never are.
+                to_rest.iter_mut().zip(v_rest).for_each(|(to, v)| *to = v.load(1.0));
+            }
+        }
+
+        #[target_feature(enable = $features)]
         pub(crate) fn score<E: Element>(
             d: usize,
             q: &[f32],
@@ -120,14 +204,18 @@ macro_rules! heads {
             let (n, mut at, mut ahead) = (q.len() / d, 0, ahead);
             $(while n - at >= $queries {
                 let (q, s) = (&q[at * d..][..$queries * d], &mut s[at * BLOCK..]);
-                score_some::<E, $queries, $tiles>(d, q, keys, ahead, s);
+                if ahead.is_empty() {
+                    score_some::<E, $queries, $tiles, false>(d, q, keys, ahead, s);
+                } else {
+                    score_some::<E, $queries, $tiles, true>(d, q, keys, ahead, s);
+                }
                 at += $queries;
                 ahead = &[];
             })*
         }
 
         #[target_feature(enable = $features)]
-        fn score_some<E: Element, const N: usize, const M: usize>(
+        fn score_some<E: Element, const N: usize, const M: usize, const ASKS: bool>(
             d: usize,
             q: &[f32],
             keys: Page<'_, E>,
@@ -152,7 +240,9 @@ macro_rules! heads {
                         if E::CODED && c.is_multiple_of(GROUP) {
                             scale[m] = numbers(&scaled[(tile + m) * scales(d) + c / GROUP]);
                         }
-                        request(ahead, ((tile + m) * d + c) * TILE);
+                        if ASKS {
+                            request(ahead, ((tile + m) * d + c) * TILE);
+                        }
                         let k = sixteen(&tiles[m][c], scale[m]);
                         for n in 0..N {
                             acc[n][m] = fma(float(rows[n][c]), k, acc[n][m]);
@@ -181,11 +271,19 @@ macro_rules! heads {
                 let (p, o) = (&p[at * BLOCK..], &mut o[at * d..][..$rows * d]);
                 let mut first = 0;
                 while d - first >= $vectors * TILE {
-                    weigh_some::<E, $rows, $vectors>((d, seen), first, p, values, ahead, o);
+                    if ahead.is_empty() {
+                        weigh_some::<E, $rows, $vectors, false>(
+                            (d, seen), first, p, values, ahead, o,
+                        );
+                    } else {
+                        weigh_some::<E, $rows, $vectors, true>(
+                            (d, seen), first, p, values, ahead, o,
+                        );
+                    }
                     first += $vectors * TILE;
                 }
                 while d - first >= TILE {
-                    weigh_some::<E, $rows, 1>((d, seen), first, p, values, ahead, o);
+                    weigh_some::<E, $rows, 1, false>((d, seen), first, p, values, ahead, o);
                     first += TILE;
                 }
                 // Of heads that are no whole vectors, which codes never are.
@@ -204,7 +302,7 @@ macro_rules! heads {
         }
 
         #[target_feature(enable = $features)]
-        fn weigh_some<E: Element, const N: usize, const V: usize>(
+        fn weigh_some<E: Element, const N: usize, const V: usize, const ASKS: bool>(
             (d, seen): (usize, usize),
             first: usize,
             p: &[f32],
@@ -226,7 +324,9 @@ macro_rules! heads {
                 let values = values[first..][..V * TILE].as_chunks::<TILE>().0;
                 let mut w = [zero(); V];
                 for v in 0..V {
-                    request(ahead, j * d + first + v * TILE);
+                    if ASKS {
+                        request(ahead, j * d + first + v * TILE);
+                    }
                     let group = j * scales(d) + (first + v * TILE) / GROUP;
                     let scale = if E::CODED { float(scaled[group]) } else { zero() };
                     w[v] = sixteen(&values[v], scale);

@@ -19,13 +19,16 @@ mod heads;
 mod parts;
 mod tiles;
 
+use std::slice;
+
 use crate::Isa;
+use crate::activation::Row;
 use crate::isa::Level;
 use crate::quant::FloatFormat;
 use crate::tile::pack::Pack;
 use crate::tile::{self, Panel, Sums};
 
-pub(crate) use heads::{score, weigh};
+pub(crate) use heads::{read_keys, read_values, score, weigh};
 pub(crate) use tiles::add_group;
 use {floats::floats, heads::heads};
 #[cfg(target_arch = "x86_64")]
@@ -48,6 +51,60 @@ impl Kernels {
     /// Those of one instruction set.
     pub(crate) fn of(&self, level: Level) -> Option<Pair> {
         self.0.iter().find(|(known, _)| *known == level).map(|(_, pair)| *pair)
+    }
+}
+
+/// Fills a row of activations, where the instruction set has a kernel for that.
+#[allow(unsafe_code)]
+pub(crate) fn quantise<const P: usize>(isa: Isa, x: &[f32], row: &mut Row<P>) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if isa.level() == Level::Avx512 {
+        // SAFETY: this Isa exists only on processors with these features.
+        unsafe { avx512::quantise(x, row) };
+        return true;
+    }
+    let _ = (isa, x, row);
+    false
+}
+
+/// Numbers whose bytes may be anything.
+pub(crate) trait Plain: Copy {}
+impl Plain for i8 {}
+impl Plain for i32 {}
+impl Plain for f32 {}
+
+/// Their bytes.
+#[allow(unsafe_code)]
+pub(crate) fn bytes<T: Plain>(numbers: &[T]) -> &[u8] {
+    // SAFETY: as many bytes, which need no alignment; they have no padding.
+    unsafe { slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
+/// Their bytes, to be written.
+#[allow(unsafe_code)]
+pub(crate) fn bytes_mut<T: Plain>(numbers: &mut [T]) -> &mut [u8] {
+    // SAFETY: as above; whatever is written is a number.
+    unsafe { slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
+}
+
+/// Dwords of some rows side by side: [dwords, rows].
+#[allow(unsafe_code)]
+pub(crate) fn interleave(isa: Isa, rows: &[&[u8]], to: &mut [u8]) {
+    if let [row] = rows {
+        return to.copy_from_slice(row);
+    }
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if let (Level::Avx512, Some(rows)) = (isa.level(), rows.first_chunk()) {
+        // SAFETY: this Isa exists only on processors with these features.
+        done = unsafe { avx512::interleave(rows, to) };
+    }
+    let _ = isa;
+    let dwords = to.chunks_exact_mut(4 * rows.len().max(1)).enumerate().skip(done);
+    for (i, dwords) in dwords {
+        for (to, row) in dwords.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
+            to.copy_from_slice(&row[4 * i..4 * i + 4]);
+        }
     }
 }
 

@@ -32,13 +32,12 @@ macro_rules! add_group {
                             parts[plane][n] = open::<$bits>(planes[plane][n]);
                         }
                     }
-                    if ABREAST && $n == 4 {
+                    if ABREAST > 0 && ($n == 4 || $n == ABREAST) {
                         for j in (first..first + half).step_by(4) {
                             let codes = group.codes[j..].first_chunk().expect("four");
                             for plane in 0..$p {
                                 let x = &x.planes[plane][4 * (j * T + from)..];
-                                let parts = parts[plane].first_chunk_mut().expect("four");
-                                multiply_abreast::<T>(parts, codes, x);
+                                multiply_abreast::<T>(&mut parts[plane], codes, x);
                             }
                         }
                     } else {
@@ -134,15 +133,22 @@ macro_rules! tiles {
             // Codes of 8 bits may be multiplied without their zero point.
             let tokens = if LOOPED && T > N { x.tokens } else { T };
             let zero_log = if CENTRED && BITS == 8 { None } else { zero_log };
-            let x = x.groups(SCALES);
+            let mut x = x.groups(SCALES).cut(tokens, SCALES, at, groups.len());
+            // What zero points begin with, shifted for all tokens at once.
+            let mut starts = [0; 8 * 2 * TOKENS];
+            if let (Some(log), 0) = (zero_log, BIASES) {
+                starts.iter_mut().zip(x.nsum).for_each(|(start, nsum)| *start = *nsum << log);
+                x.nsum = &starts[..x.nsum.len()];
+            }
+            let shifted = zero_log.map(|_| 0);
             let mut acc = [zero(); T];
             acc[..tokens].iter_mut().zip(&*sums).for_each(|(acc, sums)| *acc = numbers(sums));
+            let mut shares = bytes.chunks(bytes.len().div_ceil(groups.len()).max(1));
             for (g, group) in groups.iter().enumerate() {
-                let share = |g: usize| bytes.len() * g / groups.len();
-                prefetch(&bytes[share(g)..share(g + 1)]);
-                let x = x.cut(tokens, SCALES, at + g, 1);
+                prefetch(shares.next().unwrap_or(&[]));
+                let x = x.cut(tokens, SCALES, g, 1);
                 $crate::lanes::add_group!(
-                    multiply, tokens / N, P, SCALES, BIASES, BITS, group, zero_log, x, acc
+                    multiply, tokens / N, P, SCALES, BIASES, BITS, group, shifted, x, acc
                 );
             }
             sums.iter_mut().zip(&acc[..tokens]).for_each(|(sums, acc)| *sums = store(*acc));

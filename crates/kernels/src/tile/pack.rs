@@ -8,8 +8,9 @@
 //! 4 i and 4 i + 1, the second 4 i + 2 and 4 i + 3.
 
 use crate::activation::{BLOCK, Row, SUM};
-use crate::isa::{Isa, Level};
-use crate::lanes::PLANES_MOST;
+use crate::isa::{Isa, Level, compiled};
+use crate::lanes::{self, PLANES_MOST, bytes, bytes_mut};
+use crate::tile::TOKENS;
 
 /// An outlier of one of the tokens.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -108,6 +109,45 @@ impl<'a, const P: usize> View<'a, P> {
     }
 }
 
+compiled! {
+    /// From the sums of codes per 16, which lie where they will be negated, all other sums.
+    pub fn scale_sums(tokens: usize, d: &[f32], nsum: &mut [Vec<i32>; 2], dsum: &mut [Vec<f32>; 2])
+        = definition
+}
+
+#[inline(always)]
+fn definition(tokens: usize, d: &[f32], nsum: &mut [Vec<i32>; 2], dsum: &mut [Vec<f32>; 2]) {
+    match tokens {
+        0 => {}
+        1 => scale::<1>(d, nsum, dsum),
+        2 => scale::<2>(d, nsum, dsum),
+        4 => scale::<4>(d, nsum, dsum),
+        8 => scale::<8>(d, nsum, dsum),
+        TOKENS => scale::<TOKENS>(d, nsum, dsum),
+        other => panic!("no kernel takes {other} tokens"),
+    }
+}
+
+#[inline(always)]
+fn scale<const T: usize>(d: &[f32], nsum: &mut [Vec<i32>; 2], dsum: &mut [Vec<f32>; 2]) {
+    let ([whole, halves], [whole_d, halves_d]) = (nsum, dsum);
+    let whole = whole.as_chunks_mut::<T>().0.iter_mut().zip(whole_d.as_chunks_mut::<T>().0);
+    let halves = halves.as_chunks_mut::<T>().0.as_chunks_mut::<2>().0.iter_mut();
+    let halves = halves.zip(halves_d.as_chunks_mut::<T>().0.as_chunks_mut::<2>().0);
+    for ((d, (whole, whole_d)), (halves, halves_d)) in
+        d.as_chunks::<T>().0.iter().zip(whole).zip(halves)
+    {
+        for t in 0..T {
+            let sum = halves[0][t] + halves[1][t];
+            (whole[t], whole_d[t]) = (-sum, d[t] * sum as f32);
+            for half in 0..2 {
+                halves_d[half][t] = d[t] * halves[half][t] as f32;
+                halves[half][t] = -halves[half][t];
+            }
+        }
+    }
+}
+
 impl<const P: usize> Default for Pack<P> {
     fn default() -> Self {
         Self {
@@ -142,30 +182,30 @@ impl<const P: usize> Pack<P> {
             self.dsum[i].resize(k / size * tokens, 0.0);
         }
         self.outliers.clear();
-        for (t, row) in rows.enumerate() {
-            for (p, plane) in self.planes.iter_mut().enumerate() {
-                let dwords = plane.chunks_exact_mut(4).skip(t).step_by(tokens);
-                for (i, to) in dwords.enumerate() {
-                    to.copy_from_slice(&if self.words {
-                        row.words(4 * i + 2 * p)
-                    } else {
-                        row.bytes(p, 4 * i)
-                    });
+        let mut parts: [&[u8]; TOKENS] = [&[]; TOKENS];
+        for p in 0..P {
+            if self.words {
+                let dwords = self.planes[p].chunks_exact_mut(4 * tokens).enumerate();
+                for (i, dwords) in dwords {
+                    let words = rows.clone().map(|row| row.words(4 * i + 2 * p));
+                    dwords.as_chunks_mut().0.iter_mut().zip(words).for_each(|(to, x)| *to = x);
                 }
+            } else {
+                parts
+                    .iter_mut()
+                    .zip(rows.clone())
+                    .for_each(|(to, row)| *to = bytes(&row.planes[p]));
+                lanes::interleave(isa, &parts[..tokens], &mut self.planes[p]);
             }
-            for (at, (d, sums)) in row.d.iter().zip(row.sums.chunks_exact(2)).enumerate() {
-                let (whole, place) = (sums[0] + sums[1], at * tokens + t);
-                self.d[place] = *d;
-                self.nsum[0][place] = -whole;
-                self.dsum[0][place] = d * whole as f32;
-                for (i, sum) in sums.iter().enumerate() {
-                    let place = (2 * at + i) * tokens + t;
-                    self.nsum[1][place] = -sum;
-                    self.dsum[1][place] = d * *sum as f32;
-                }
-            }
+        }
+        parts.iter_mut().zip(rows.clone()).for_each(|(to, row)| *to = bytes(&row.d));
+        lanes::interleave(isa, &parts[..tokens], bytes_mut(&mut self.d));
+        parts.iter_mut().zip(rows.clone()).for_each(|(to, row)| *to = bytes(&row.sums));
+        lanes::interleave(isa, &parts[..tokens], bytes_mut(&mut self.nsum[1]));
+        scale_sums(isa, tokens, &self.d, &mut self.nsum, &mut self.dsum);
+        for (token, row) in rows.enumerate() {
             let outliers = row.outliers.iter();
-            self.outliers.extend(outliers.map(|o| Outlier { token: t, index: o.index, x: o.x }));
+            self.outliers.extend(outliers.map(|o| Outlier { token, index: o.index, x: o.x }));
         }
     }
 
