@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use qwire_engine::MOST_GUESSES;
 use qwire_kernels::Isa;
-use qwire_model::KvType;
+use qwire_model::{KvType, Shape};
 
 use crate::backend::{Choice, Device, Found};
 use crate::commands::loading::Opened;
@@ -15,9 +15,7 @@ use crate::commands::loading::placement::{self, Asked};
 use crate::commands::loading::sidecar::Packing;
 use crate::config::Environment;
 use crate::failure::Failure;
-
-/// Tokens of a prompt in one step.
-pub const CHUNK: usize = 512;
+use crate::memory;
 
 /// Where and how the model runs. No choice here but `--device`, `--gpu-expert-layers` and
 /// `--kv-type` changes a single bit of the result.
@@ -55,8 +53,8 @@ pub struct StepArgs {
     /// Instruction set: auto, scalar, avx2, avx-vnni or avx512 [default: auto, or QWIRE_ISA]
     #[arg(long, value_name = "NAME")]
     isa: Option<String>,
-    /// Tokens of a prompt computed in one step [default: 512; in `serve` up to 2,048, while others
-    /// wait 512]
+    /// Tokens of a prompt computed in one step [default: 512 to 2,048, as many as 180 MB hold; in
+    /// `serve` 512 while others wait]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     chunk: Option<u32>,
     /// Storage of keys and values: f32 keeps every bit in twice the memory of f16, i8 takes 0.56 to
@@ -202,9 +200,9 @@ impl StepArgs {
         self.chunk.map(|chunk| chunk as usize)
     }
 
-    /// Rows of a step.
-    pub fn chunk(&self) -> usize {
-        self.asked_chunk().unwrap_or(CHUNK)
+    /// Rows of a step of a prompt that is read alone.
+    pub fn chunk(&self, shape: &Shape) -> usize {
+        self.asked_chunk().unwrap_or_else(|| memory::quickest_rows(shape))
     }
 
     /// Storage of keys and values.

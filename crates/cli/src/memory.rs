@@ -22,6 +22,12 @@ use crate::quantity::{self, grouped};
 pub const MARGIN_BYTES: u64 = 256 << 20;
 /// Of which a program takes this for itself: tables, threads, connections.
 const PROGRAM_BYTES: u64 = 64 << 20;
+/// And this what steps write, where nobody says how many rows they have.
+const STEP_BYTES: u64 = 176 << 20;
+/// Rows of a step that are enough wherever something else waits; what is written of them fits.
+pub const ROWS_BESIDE: usize = 512;
+/// More rows than this make no prompt quicker.
+const ROWS_MOST: usize = 2048;
 /// The longest context where nobody asked for one and what fits is unknown, or unchecked.
 pub const BLIND_CONTEXT: usize = 32_768;
 
@@ -118,17 +124,27 @@ pub fn cache_bytes(shape: &Shape, positions: usize, kv: KvType) -> u64 {
     (Shape::pages_for(positions) as u64).saturating_mul(shape.page_bytes(kv) as u64)
 }
 
-/// What steps of so many rows write between the phases, about, and the program itself. Rows stand
-/// in floats, quantised, and packed in tiles.
+/// Rows of a step that reads a prompt with nothing beside it, where nobody says how many. A weight is
+/// read once for all of them.
+pub fn quickest_rows(shape: &Shape) -> usize {
+    let fits = |rows: &usize| rows.saturating_mul(row_bytes(shape)) as u64 <= STEP_BYTES;
+    (ROWS_BESIDE..=ROWS_MOST).rev().step_by(PAGE).find(fits).unwrap_or(ROWS_BESIDE)
+}
+
+/// What steps of so many rows write between the phases, about, and the program itself.
 pub fn scratch_bytes(shape: &Shape, vocab: usize, rows: usize) -> u64 {
+    let logits = 4 * vocab.saturating_mul(LOGIT_ROWS);
+    PROGRAM_BYTES + (rows.saturating_mul(row_bytes(shape)).saturating_add(logits)) as u64
+}
+
+/// What a step writes of one row, in floats, quantised, and packed in tiles.
+fn row_bytes(shape: &Shape) -> usize {
     let visits = shape.routing.used;
     let (hidden, routed) = (shape.hidden, visits * shape.ffn);
     let floats = 3 * hidden + 2 * (shape.q_dim() + shape.kv_dim()) + shape.experts + 4 * visits;
     let narrow = hidden * (1 + visits) * 3 / 2;
     let wide = (shape.q_dim() + routed) * 11 / 2;
-    let row = 4 * (floats + routed + shape.rotation.dims) + narrow + wide;
-    let logits = 4 * vocab.saturating_mul(LOGIT_ROWS);
-    PROGRAM_BYTES + (rows.saturating_mul(row).saturating_add(logits)) as u64
+    4 * (floats + routed + shape.rotation.dims) + narrow + wide
 }
 
 /// What is left for the cache.

@@ -247,8 +247,8 @@ pub(crate) fn quantise<const P: usize>(x: &[f32], row: &mut Row<P>) {
         }
         let inverse = float(largest(P) / amax);
         row.d[at] = amax / largest(P);
-        for half in 0..2 {
-            let rounded = plus(mul(x[half], inverse), float(ROUNDER));
+        for (half, x) in x.into_iter().enumerate() {
+            let rounded = plus(mul(x, inverse), float(ROUNDER));
             let code = sub(_mm512_castps_si512(rounded), int(ROUNDER.to_bits() as i32));
             row.sums[2 * at + half] = _mm512_reduce_add_epi32(code);
             let mut parts = [code; P];
@@ -256,9 +256,9 @@ pub(crate) fn quantise<const P: usize>(x: &[f32], row: &mut Row<P>) {
                 parts[0] = _mm512_srai_epi32::<7>(add(code, int(64)));
                 parts[1] = sub(code, _mm512_slli_epi32::<7>(parts[0]));
             }
-            for p in 0..P {
-                let plane = &mut row.planes[p].as_chunks_mut::<ROWS>().0[2 * at + half];
-                let bytes = _mm512_cvtepi32_epi8(parts[p]);
+            for (plane, part) in row.planes.iter_mut().zip(parts) {
+                let plane = &mut plane.as_chunks_mut::<ROWS>().0[2 * at + half];
+                let bytes = _mm512_cvtepi32_epi8(part);
                 // SAFETY: 16 writable bytes; the store needs no alignment.
                 unsafe { _mm_storeu_si128(plane.as_mut_ptr().cast(), bytes) };
             }

@@ -150,7 +150,7 @@ pub fn bench(args: &BenchArgs, environment: &Environment) -> Result<u8, Failure>
         cpu: machine::cpu(),
         memory_bytes: machine::memory_bytes(),
         kv: args.steps.kv().name(),
-        chunk: args.steps.chunk(),
+        chunk: args.steps.chunk(&job.model.shape),
         parallel: extent.parallel,
         series,
     };
@@ -316,7 +316,12 @@ impl Job<'_> {
         let kv = self.args.steps.kv();
         let prompts = self.trials.iter().filter(|trial| trial.kind == Kind::Prefill);
         let longest = prompts.map(|trial| trial.n * extent.parallel).max().unwrap_or(1);
-        let rows = self.args.steps.chunk().min(longest.max(extent.deepest)).max(extent.parallel);
+        let rows = self
+            .args
+            .steps
+            .chunk(&self.model.shape)
+            .min(longest.max(extent.deepest))
+            .max(extent.parallel);
         let limits = Limits { rows, outputs: extent.parallel, pages: extent.pages(), kv };
         let limited = !self.args.trials.no_limits;
         if let Some(monitor) = device.monitor() {
@@ -387,7 +392,7 @@ impl Job<'_> {
         drop(bar);
         for kind in [Kind::Prefill, Kind::Decode] {
             let most = match kind {
-                Kind::Prefill => self.args.steps.chunk(),
+                Kind::Prefill => self.args.steps.chunk(&self.model.shape),
                 Kind::Decode => 4,
             };
             let sizes = self.trials.iter().filter(|trial| trial.kind == kind);

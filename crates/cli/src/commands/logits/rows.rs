@@ -84,7 +84,7 @@ impl Rows<'_> {
         let plan = plan.map_err(in_file)?;
         device.probe(plan.cache_bytes)?;
         let steps = &self.machine.steps;
-        let rows = steps.chunk().min(tokens).min(self.chunk);
+        let rows = steps.chunk(shape).min(tokens).min(self.chunk);
         let limits = Limits { rows, outputs: rows, pages: plan.pages, kv: self.kv };
         let packing = steps.packing();
         let manner = Manner { packing, environment, interrupt, quiet: false };

@@ -9,12 +9,8 @@
 
 use qwire_model::{KvType, Shape};
 
-use crate::arguments::CHUNK;
 use crate::failure::Failure;
-use crate::memory::{self, MARGIN_BYTES, PAGE, Wish};
-
-/// Rows of a prompt's step while nobody else is there, at most.
-const CHUNK_ALONE: usize = 2048;
+use crate::memory::{self, PAGE, Wish};
 
 /// What is wished for.
 #[derive(Clone, Copy, Debug)]
@@ -52,12 +48,10 @@ impl Budget {
         available: Option<u64>,
         terms: Terms,
     ) -> Result<Self, Failure> {
-        let scratch =
-            |rows| memory::scratch_bytes(shape, vocab, rows).saturating_add(terms.aside_bytes);
-        let fits = |rows: &usize| scratch(*rows) <= MARGIN_BYTES;
-        let quickest = || (CHUNK..=CHUNK_ALONE).rev().step_by(PAGE).find(fits).unwrap_or(CHUNK);
+        let quickest = || memory::quickest_rows(shape);
         let rows = terms.chunk.unwrap_or_else(quickest).max(terms.parallel);
-        let scratch_bytes = scratch(rows);
+        let scratch = memory::scratch_bytes(shape, vocab, rows);
+        let scratch_bytes = scratch.saturating_add(terms.aside_bytes);
         let total = terms.memory.or(available.map(|bytes| bytes - bytes / 10));
         let wish = Wish {
             context: terms.context,
@@ -128,7 +122,10 @@ mod tests {
             let granted = memory.or(available.map(|bytes| bytes / 10 * 9)).unwrap();
             assert!(budget.total_bytes() <= granted, "{budget:?}");
             assert!(budget.positions() >= budget.context, "{budget:?}");
-            assert!(budget.parallel <= budget.pages && budget.rows <= CHUNK_ALONE, "{budget:?}");
+            assert!(
+                budget.parallel <= budget.pages && budget.rows <= memory::quickest_rows(&shape()),
+                "{budget:?}"
+            );
         }
     }
 

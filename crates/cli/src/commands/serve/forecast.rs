@@ -13,11 +13,11 @@ use qwire_backend_cpu::limits::Stream;
 use qwire_backend_cuda::driver::Card;
 use qwire_model::{Batch, PageId, Runner, Shape, TokenId};
 
-use crate::arguments::CHUNK;
 use crate::backend::Device;
 use crate::commands::loading::placement::{Sizes, Traffic};
 use crate::commands::loading::{Opened, sidecar};
 use crate::failure::Failure;
+use crate::memory::ROWS_BESIDE;
 use crate::memory::{self, PAGE};
 
 /// Time for the steps of one depth; at least one is taken.
@@ -120,7 +120,7 @@ fn answer(runner: &mut dyn Runner, depth: usize, table: &[PageId]) -> Result<f64
 
 /// Tokens of a prompt per second, from some layers of one chunk.
 fn prompt(runner: &mut dyn Runner, most: usize, table: Vec<PageId>) -> Result<f64, Failure> {
-    let (rows, layers) = (runner.limits().rows.min(CHUNK).min(most), runner.layers());
+    let (rows, layers) = (runner.limits().rows.min(ROWS_BESIDE).min(most), runner.layers());
     let tokens = tokens(runner, 0, rows);
     runner.park(Batch::single(&tokens, 0, table, false));
     let (begun, mut samples) = (Instant::now(), Vec::new());

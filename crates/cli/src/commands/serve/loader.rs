@@ -21,13 +21,13 @@ use super::budget::{Budget, Terms};
 use super::disk::{self, Maker};
 use super::forecast::{Bound, Forecast};
 use super::options::Options;
-use crate::arguments::CHUNK;
 use crate::backend::Device;
 use crate::commands::inspect::WeightFacts;
 use crate::commands::loading::{Manner, Opened};
 use crate::commands::{recommended, verify};
 use crate::config::Environment;
 use crate::failure::Failure;
+use crate::memory::ROWS_BESIDE;
 use crate::memory::{self, BLIND_CONTEXT};
 use crate::signals::Interrupt;
 
@@ -83,7 +83,7 @@ impl Loader {
         let budget = self.budget(&device, vocabulary.len(), keeps.is_some())?;
         let limits = Limits {
             rows: budget.rows,
-            outputs: budget.rows.min(CHUNK).max(budget.parallel),
+            outputs: budget.rows.min(ROWS_BESIDE).max(budget.parallel),
             pages: budget.pages,
             kv: options.device.steps.kv(),
         };
@@ -180,7 +180,7 @@ impl Loader {
             waiting: share.queue as usize,
             stall: share.stall,
             chunk_alone: budget.rows,
-            chunk_beside: budget.rows.min(CHUNK),
+            chunk_beside: budget.rows.min(ROWS_BESIDE),
             guesses: self.options.guess.most(),
             ..Settings::default()
         }

@@ -93,7 +93,7 @@ pub fn run(args: &RunArgs, environment: &Environment) -> Result<u8, Failure> {
     let vocabulary = Vocabulary::from_gguf(metadata)
         .map_err(|error| Failure::from(error).in_file(&model.path))?;
     let ids = prompt::ids(&args.prompt, words, &model.path, metadata, &vocabulary)?;
-    let expected = Expected::one(ids.len(), &args.speaker);
+    let expected = Expected::one(ids.len(), &args.speaker, &model.shape);
     let place = (environment, &interrupt, quiet);
     let mut speaker = Speaker::load(&model, &vocabulary, &args.speaker, &expected, place)?;
 

@@ -71,15 +71,15 @@ pub struct Expected {
 
 impl Expected {
     /// This prompt and its answer.
-    pub fn one(prompt: usize, args: &SpeakerArgs) -> Self {
-        let rows = args.device.steps.chunk().min(prompt).max(1);
+    pub fn one(prompt: usize, args: &SpeakerArgs, shape: &Shape) -> Self {
+        let rows = args.device.steps.chunk(shape).min(prompt).max(1);
         let answer = args.length.max_tokens.unwrap_or(usize::MAX);
         Self { rows, prompt, positions: prompt.saturating_add(answer) }
     }
 
     /// Whatever may come.
-    pub fn any(args: &SpeakerArgs) -> Self {
-        Self { rows: args.device.steps.chunk(), prompt: 0, positions: usize::MAX }
+    pub fn any(args: &SpeakerArgs, shape: &Shape) -> Self {
+        Self { rows: args.device.steps.chunk(shape), prompt: 0, positions: usize::MAX }
     }
 }
 

@@ -93,7 +93,7 @@ pub fn chat(args: &ChatArgs, environment: &Environment) -> Result<u8, Failure> {
     })?;
     let source = metadata.str("tokenizer.chat_template").ok().flatten().unwrap_or_default();
     let place = (environment, &interrupt, args.quiet);
-    let expected = Expected::any(&args.speaker);
+    let expected = Expected::any(&args.speaker, &model.shape);
     let mut chat = Chat {
         args,
         vocabulary: &vocabulary,
