@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench -p qwire-kernels                      sixteen panels of K = 2048, in cache
-//! cargo bench -p qwire-kernels -- --stream          1 GB of panels, one token, one thread and all
+//! cargo bench -p qwire-kernels -- --stream          1 GB of panels, one token or 128, one thread and all
 //! cargo bench -p qwire-kernels -- Q4_K avx512       only lines that have these words
 //! ```
 //! Nothing is checked here; that every kernel gives the bits of the definition is for the tests.
@@ -43,7 +43,7 @@ fn main() {
         let format = FORMATS.iter().find(|format| format.name == name).expect("a format");
         let panels = if stream { STREAM_BYTES / format.layout.panel_bytes(K) } else { PANELS };
         let weights = weights(format, panels);
-        let tokens: &[usize] = if stream { &[1, 128] } else { &[1, 2, 4, 8, 16, 32, 64, 128, 256] };
+        let tokens: &[usize] = if stream { &[1, 128] } else { &[1, 2, 4, 8, 16, 32, 64, 128] };
         let all = thread::available_parallelism().map_or(1, usize::from);
         let threads = if stream { vec![1, all] } else { vec![1] };
         for threads in &threads {
@@ -58,7 +58,7 @@ fn main() {
                     let form = if wide { "wide" } else { "narrow" };
                     let line = format!("{name:5} {:9} {form:6} {tokens:2} x{threads}", isa.name());
                     let has = |word: &String| line.split_whitespace().any(|part| part == word);
-                    let taken = if format.quantised { 256 } else { TOKENS };
+                    let taken = if format.quantised { 128 } else { TOKENS };
                     if words.iter().all(has) && *tokens <= taken && (format.quantised || !wide) {
                         let seconds = measure(isa, format, &weights, (*tokens, *threads), wide);
                         report(&line, seconds, weights.len(), panels * *tokens, ghz);

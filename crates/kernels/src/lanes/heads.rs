@@ -142,12 +142,13 @@ macro_rules! heads {
             }
         }
 
-        /// Asks for the cache line that begins with this number, if one does.
+        /// Asks for the cache line that begins with this number, if one does; for the second level,
+        /// since the first holds the page in work.
         #[target_feature(enable = $features)]
         #[inline]
         fn request<E>(numbers: &[E], at: usize) {
             if at < numbers.len() && at.is_multiple_of(64 / size_of::<E>()) {
-                _mm_prefetch::<_MM_HINT_T0>(numbers[at..].as_ptr().cast());
+                _mm_prefetch::<_MM_HINT_T1>(numbers[at..].as_ptr().cast());
             }
         }
 
