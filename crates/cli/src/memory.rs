@@ -124,8 +124,8 @@ pub fn cache_bytes(shape: &Shape, positions: usize, kv: KvType) -> u64 {
     (Shape::pages_for(positions) as u64).saturating_mul(shape.page_bytes(kv) as u64)
 }
 
-/// Rows of a step that reads a prompt with nothing beside it, where nobody says how many. A weight is
-/// read once for all of them.
+/// Rows of a step that reads a prompt with nothing beside it, where nobody says how many. A weight
+/// is read once for all of them.
 pub fn quickest_rows(shape: &Shape) -> usize {
     let fits = |rows: &usize| rows.saturating_mul(row_bytes(shape)) as u64 <= STEP_BYTES;
     (ROWS_BESIDE..=ROWS_MOST).rev().step_by(PAGE).find(fits).unwrap_or(ROWS_BESIDE)

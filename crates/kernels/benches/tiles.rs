@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench -p qwire-kernels                      sixteen panels of K = 2048, in cache
-//! cargo bench -p qwire-kernels -- --stream          1 GB of panels, one token or 128, one thread and all
+//! cargo bench -p qwire-kernels -- --stream          1 GB, 1 token or 128, one thread and all
 //! cargo bench -p qwire-kernels -- Q4_K avx512       only lines that have these words
 //! ```
 //! Nothing is checked here; that every kernel gives the bits of the definition is for the tests.
