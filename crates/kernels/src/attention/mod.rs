@@ -263,7 +263,7 @@ fn score<E: Element>(
         let (q, s) = (&queries.q[first * d..], &mut scores[first * BLOCK + at - start..]);
         if queries.are_many(isa) {
             page.resize(PAGE * d, 0.0);
-            lanes::read_keys(isa, d, keys, ahead, page);
+            lanes::read::<true, _>(isa, d, keys, ahead, page);
             lanes::score(isa, d, q, Page::of(page), &[], s);
         } else {
             lanes::score(isa, d, q, keys, ahead, s);
@@ -325,7 +325,7 @@ fn weigh<E: Element>(
         let p = &scores[at - start..];
         if queries.are_many(isa) {
             page.resize(PAGE * d, 0.0);
-            lanes::read_values(isa, d, values, ahead, page);
+            lanes::read::<false, _>(isa, d, values, ahead, page);
             weigh_page(isa, queries, at, p, Page::of(page), &[], sums);
         } else {
             weigh_page(isa, queries, at, p, values, ahead, sums);

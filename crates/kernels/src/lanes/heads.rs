@@ -11,11 +11,11 @@ use crate::Isa;
 use crate::attention::{BLOCK, Element, GROUP, PAGE, Page, TILE, scales};
 use crate::isa::Level;
 
-/// Keys of a page, [PAGE / TILE, d, TILE], as what is read of them.
-pub(crate) fn read_keys<E: Element>(
+/// What is read of a page of keys, [PAGE / TILE, d, TILE], or of values, [PAGE, d].
+pub(crate) fn read<const KEYS: bool, E: Element>(
     isa: Isa,
     d: usize,
-    keys: Page<'_, E>,
+    page: Page<'_, E>,
     ahead: &[E],
     to: &mut [f32],
 ) {
@@ -25,31 +25,10 @@ pub(crate) fn read_keys<E: Element>(
         Level::Scalar => unreachable!("the definition reads pages as they are"),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: this Isa exists only on processors with these features.
-        Level::Avx2 | Level::AvxVnni => unsafe { avx2::read_keys(d, keys, ahead, to) },
+        Level::Avx2 | Level::AvxVnni => unsafe { avx2::read::<KEYS, E>(d, page, ahead, to) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Level::Avx512 => unsafe { avx512::read_keys(d, keys, ahead, to) },
-    }
-}
-
-/// Values of a page, [PAGE, d], as what is read of them.
-pub(crate) fn read_values<E: Element>(
-    isa: Isa,
-    d: usize,
-    values: Page<'_, E>,
-    ahead: &[E],
-    to: &mut [f32],
-) {
-    match isa.level() {
-        #[cfg(not(target_arch = "x86_64"))]
-        Level::Avx2 | Level::AvxVnni | Level::Avx512 => unreachable!("it is not on this processor"),
-        Level::Scalar => unreachable!("the definition reads pages as they are"),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: this Isa exists only on processors with these features.
-        Level::Avx2 | Level::AvxVnni => unsafe { avx2::read_values(d, values, ahead, to) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Level::Avx512 => unsafe { avx512::read_values(d, values, ahead, to) },
+        Level::Avx512 => unsafe { avx512::read::<KEYS, E>(d, page, ahead, to) },
     }
 }
 
@@ -153,44 +132,31 @@ macro_rules! heads {
         }
 
         #[target_feature(enable = $features)]
-        pub(crate) fn read_keys<E: Element>(
+        pub(crate) fn read<const KEYS: bool, E: Element>(
             d: usize,
-            keys: Page<'_, E>,
+            page: Page<'_, E>,
             ahead: &[E],
             to: &mut [f32],
         ) {
-            let scaled = keys.scales.as_chunks::<TILE>().0;
-            let mut scale = zero();
-            let tiles = to.as_chunks_mut::<TILE>().0.iter_mut().zip(keys.numbers.as_chunks().0);
-            for (i, (to, k)) in tiles.enumerate() {
-                let (tile, c) = (i / d, i % d);
-                if E::CODED && c.is_multiple_of(GROUP) {
-                    scale = numbers(&scaled[tile * scales(d) + c / GROUP]);
-                }
-                request(ahead, i * TILE);
-                *to = store(sixteen(k, scale));
-            }
-        }
-
-        #[target_feature(enable = $features)]
-        pub(crate) fn read_values<E: Element>(
-            d: usize,
-            values: Page<'_, E>,
-            ahead: &[E],
-            to: &mut [f32],
-        ) {
-            let rows = to.chunks_exact_mut(d).zip(values.numbers.chunks_exact(d));
-            for (j, (to, v)) in rows.enumerate() {
-                let ((to, to_rest), (v, v_rest)) =
-                    (to.as_chunks_mut::<TILE>(), v.as_chunks::<TILE>());
-                for (i, (to, v)) in to.iter_mut().zip(v).enumerate() {
-                    let group = j * scales(d) + i * TILE / GROUP;
-                    let scale = if E::CODED { float(values.scales[group]) } else { zero() };
-                    request(ahead, j * d + i * TILE);
-                    *to = store(sixteen(v, scale));
+            // Channels of sixteen keys, or vectors of a value.
+            let width = if KEYS { TILE * d } else { d };
+            let rows = to.chunks_exact_mut(width).zip(page.numbers.chunks_exact(width));
+            for (row, (to, from)) in rows.enumerate() {
+                let ((to, to_rest), (from, rest)) =
+                    (to.as_chunks_mut::<TILE>(), from.as_chunks::<TILE>());
+                for (i, (to, from)) in to.iter_mut().zip(from).enumerate() {
+                    let mut scale = zero();
+                    if E::CODED && KEYS {
+                        let at = row * scales(d) + i / GROUP;
+                        scale = numbers(&page.scales.as_chunks::<TILE>().0[at]);
+                    } else if E::CODED {
+                        scale = float(page.scales[row * scales(d) + i * TILE / GROUP]);
+                    }
+                    request(ahead, row * width + i * TILE);
+                    *to = store(sixteen(from, scale));
                 }
                 // Of heads that are no whole vectors, which codes never are.
-                to_rest.iter_mut().zip(v_rest).for_each(|(to, v)| *to = v.load(1.0));
+                to_rest.iter_mut().zip(rest).for_each(|(to, from)| *to = from.load(1.0));
             }
         }
 

@@ -28,7 +28,7 @@ use crate::quant::FloatFormat;
 use crate::tile::pack::Pack;
 use crate::tile::{self, Panel, Sums};
 
-pub(crate) use heads::{read_keys, read_values, score, weigh};
+pub(crate) use heads::{read, score, weigh};
 pub(crate) use tiles::add_group;
 use {floats::floats, heads::heads};
 #[cfg(target_arch = "x86_64")]
