@@ -182,26 +182,23 @@ impl<const P: usize> Pack<P> {
             self.dsum[i].resize(k / size * tokens, 0.0);
         }
         self.outliers.clear();
-        let mut parts: [&[u8]; TOKENS] = [&[]; TOKENS];
-        for p in 0..P {
+        let interleave = |part: &dyn Fn(&'a Row<P>) -> &'a [u8], to: &mut [u8]| {
+            let mut parts: [&[u8]; TOKENS] = [&[]; TOKENS];
+            parts.iter_mut().zip(rows.clone()).for_each(|(to, row)| *to = part(row));
+            lanes::interleave(isa, &parts[..tokens], to);
+        };
+        for (p, plane) in self.planes.iter_mut().enumerate() {
             if self.words {
-                let dwords = self.planes[p].chunks_exact_mut(4 * tokens).enumerate();
-                for (i, dwords) in dwords {
+                for (i, dwords) in plane.chunks_exact_mut(4 * tokens).enumerate() {
                     let words = rows.clone().map(|row| row.words(4 * i + 2 * p));
                     dwords.as_chunks_mut().0.iter_mut().zip(words).for_each(|(to, x)| *to = x);
                 }
             } else {
-                parts
-                    .iter_mut()
-                    .zip(rows.clone())
-                    .for_each(|(to, row)| *to = bytes(&row.planes[p]));
-                lanes::interleave(isa, &parts[..tokens], &mut self.planes[p]);
+                interleave(&|row| bytes(&row.planes[p]), plane);
             }
         }
-        parts.iter_mut().zip(rows.clone()).for_each(|(to, row)| *to = bytes(&row.d));
-        lanes::interleave(isa, &parts[..tokens], bytes_mut(&mut self.d));
-        parts.iter_mut().zip(rows.clone()).for_each(|(to, row)| *to = bytes(&row.sums));
-        lanes::interleave(isa, &parts[..tokens], bytes_mut(&mut self.nsum[1]));
+        interleave(&|row| bytes(&row.d), bytes_mut(&mut self.d));
+        interleave(&|row| bytes(&row.sums), bytes_mut(&mut self.nsum[1]));
         scale_sums(isa, tokens, &self.d, &mut self.nsum, &mut self.dsum);
         for (token, row) in rows.enumerate() {
             let outliers = row.outliers.iter();

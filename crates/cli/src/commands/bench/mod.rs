@@ -150,7 +150,7 @@ pub fn bench(args: &BenchArgs, environment: &Environment) -> Result<u8, Failure>
         cpu: machine::cpu(),
         memory_bytes: machine::memory_bytes(),
         kv: args.steps.kv().name(),
-        chunk: args.steps.chunk(&job.model.shape),
+        chunk: job.chunk(),
         parallel: extent.parallel,
         series,
     };
@@ -310,18 +310,18 @@ impl Job<'_> {
         Ok(self.manner.interrupt.code().unwrap_or_else(|| u8::from(!bits::agree(&hashes))))
     }
 
+    /// Rows of a step of a prompt.
+    fn chunk(&self) -> usize {
+        self.args.steps.chunk(&self.model.shape)
+    }
+
     /// Loads the model onto a device and runs every trial.
     fn measure(&self, device: &Device, extent: Extent) -> Result<Series, Failure> {
         let in_file = |failure: Failure| failure.in_file(&self.model.path);
         let kv = self.args.steps.kv();
         let prompts = self.trials.iter().filter(|trial| trial.kind == Kind::Prefill);
         let longest = prompts.map(|trial| trial.n * extent.parallel).max().unwrap_or(1);
-        let rows = self
-            .args
-            .steps
-            .chunk(&self.model.shape)
-            .min(longest.max(extent.deepest))
-            .max(extent.parallel);
+        let rows = self.chunk().min(longest.max(extent.deepest)).max(extent.parallel);
         let limits = Limits { rows, outputs: extent.parallel, pages: extent.pages(), kv };
         let limited = !self.args.trials.no_limits;
         if let Some(monitor) = device.monitor() {
@@ -392,7 +392,7 @@ impl Job<'_> {
         drop(bar);
         for kind in [Kind::Prefill, Kind::Decode] {
             let most = match kind {
-                Kind::Prefill => self.args.steps.chunk(&self.model.shape),
+                Kind::Prefill => self.chunk(),
                 Kind::Decode => 4,
             };
             let sizes = self.trials.iter().filter(|trial| trial.kind == kind);
