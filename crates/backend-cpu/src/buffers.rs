@@ -41,6 +41,8 @@ pub(crate) struct Buffers {
     pub sin: Vec<f32>,
     /// Cache slot of each row.
     pub slots: Vec<usize>,
+    /// Rows by slot.
+    pub by_slot: Vec<usize>,
     /// Pages of all spans, one after the other.
     pub tables: Vec<u32>,
     /// Query tiles: rows ascending and the span of each.
@@ -94,6 +96,7 @@ impl Buffers {
             cos: vec![0.0; rows * half],
             sin: vec![0.0; rows * half],
             slots: Vec::with_capacity(rows),
+            by_slot: Vec::with_capacity(rows),
             tables: Vec::with_capacity(limits.pages),
             tiles: QueryTiles::default(),
         }
@@ -105,6 +108,9 @@ impl Buffers {
         self.rows = batch.rows();
         self.slots.clear();
         self.slots.extend(batch.slots());
+        self.by_slot.clear();
+        self.by_slot.extend(0..self.rows);
+        self.by_slot.sort_by_key(|row| self.slots[*row]);
         self.tables.clear();
         self.tiles.bounds.clear();
         self.tiles.spans.clear();

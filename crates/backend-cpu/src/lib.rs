@@ -3,7 +3,8 @@
 //! ```text
 //! pool         workers, and buffers in disjoint pieces
 //! matrix       weights in panels
-//! panels       the memory of panels
+//! panels       packed, or mapped from a sidecar
+//! memory       in large pages
 //! sidecar      panels kept on disk
 //! activations  rows in the form that weights read, in tiles of tokens
 //! kv           pages of keys and values
@@ -18,6 +19,7 @@ mod buffers;
 mod kv;
 pub mod limits;
 mod matrix;
+mod memory;
 mod panels;
 mod phases;
 pub mod pool;

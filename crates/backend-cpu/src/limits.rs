@@ -15,7 +15,7 @@ use qwire_kernels::quant::{FORMATS, Format};
 use qwire_kernels::tile::pack::Pack;
 use qwire_kernels::tile::{Acts, Panel, ROWS, TOKENS};
 
-use crate::panels::Panels;
+use crate::memory;
 use crate::pool::Pool;
 
 /// Each kind of work is repeated for this long; its best round counts.
@@ -34,7 +34,7 @@ pub struct Stream {
 impl Stream {
     /// Takes so many bytes of memory, and writes them: pages nobody wrote are all the same page.
     pub fn open(bytes: usize, pool: &Pool) -> io::Result<Self> {
-        let mut memory = Panels::reserve(bytes.max(STRIDE))?; // as weights have it
+        let mut memory = memory::reserve(bytes.max(STRIDE))?; // as weights have it
         pool.chunks(&mut memory, STRIDE, |_, task, piece| piece.fill(task as u8 | 1));
         Ok(Self { memory })
     }

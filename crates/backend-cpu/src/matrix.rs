@@ -8,6 +8,7 @@ use qwire_kernels::tile::{Panel, ROWS, Sums};
 use qwire_model::{LoadError, Role, Weights};
 
 use crate::activations::{Activations, Form};
+use crate::memory;
 use crate::panels::Panels;
 use crate::pool::Pool;
 
@@ -56,7 +57,7 @@ impl Matrix {
     /// Packs all panels into memory of their own.
     pub(crate) fn pack(&self, pool: &Pool) -> Result<Panels, LoadError> {
         let len = self.len_bytes();
-        let mut memory = Panels::reserve(len).map_err(|error| {
+        let mut memory = memory::reserve(len).map_err(|error| {
             LoadError(format!("tensor `{}`: {len} bytes: {error}", self.weights.name()))
         })?;
         for piece in self.pieces() {

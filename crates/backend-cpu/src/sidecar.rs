@@ -32,7 +32,8 @@ use qwire_model::{LoadError, Model};
 use sha2::{Digest, Sha256};
 
 use crate::matrix::Matrix;
-use crate::panels::{self, Panels};
+use crate::memory;
+use crate::panels::Panels;
 use crate::pool::Pool;
 use crate::{Cpu, Source};
 
@@ -203,7 +204,7 @@ impl Plan {
             return stale("its head is damaged");
         }
         let sums = said[self.head.len()..].as_chunks::<SUM_BYTES>().0.to_vec();
-        let map = Arc::new(panels::map(&file).map_err(unreadable)?);
+        let map = Arc::new(memory::map(&file).map_err(unreadable)?);
         Ok(Sidecar { plan: self.clone(), map, sums, requests: false })
     }
 }

@@ -39,8 +39,10 @@ fn main() {
         }
     }
     rows();
-    for name in FORMS {
-        let format = FORMATS.iter().find(|format| format.name == name).expect("a format");
+    let named = |name: &str| words.iter().any(|word| word == name);
+    let all = !FORMS.iter().any(|name| named(name));
+    for name in FORMS.iter().filter(|name| all || named(name)) {
+        let format = FORMATS.iter().find(|format| format.name == *name).expect("a format");
         let panels = if stream { STREAM_BYTES / format.layout.panel_bytes(K) } else { PANELS };
         let weights = weights(format, panels);
         let tokens: &[usize] = if stream { &[1, 128] } else { &[1, 2, 4, 8, 16, 32, 64, 128] };

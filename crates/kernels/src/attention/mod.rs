@@ -7,9 +7,9 @@
 //! fold, blocks ascending:        M' = max(M, m)  a = exp(M - M')  c = exp(m - M')
 //!                                L = fma(c, l, a L)    O = fma(c, o, a O)        out = O / L
 //! ```
-//! A page holds 64 positions of every head. Keys lie in tiles of 16 positions, `[d][16]`, so that
-//! lanes are keys; values lie `[64][d]`, so that lanes are channels. Slots that are not visible are
-//! never multiplied: a recycled page may hold anything.
+//! A page holds 64 positions of every head of every layer. Keys lie in tiles of 16 positions,
+//! `[d][16]`, so that lanes are keys; values lie `[64][d]`, so that lanes are channels. Slots that
+//! are not visible are never multiplied: a recycled page may hold anything.
 
 mod element;
 
@@ -29,17 +29,20 @@ pub const BLOCK: usize = 512;
 /// Positions in a tile of keys.
 pub const TILE: usize = 16;
 
-/// The cache of one key/value head, seen through one sequence's pages. Scales are there for codes.
+/// A head's keys and values in a pool, seen through one sequence's pages. A page is made of parts,
+/// one for each head of each layer; a part has keys [PAGE / TILE, d, TILE] and then values
+/// [PAGE, d], and their scales, [PAGE / TILE, scales(d), TILE] and [PAGE, scales(d)], if its
+/// numbers are codes.
 #[derive(Clone, Copy)]
 pub struct Head<'a, E> {
-    /// [pages of the pool, PAGE / TILE, d, TILE]
-    pub keys: &'a [E],
-    /// [pages of the pool, PAGE / TILE, scales(d), TILE]
-    pub key_scales: &'a [f32],
-    /// [pages of the pool, PAGE, d]
-    pub values: &'a [E],
-    /// [pages of the pool, PAGE, scales(d)]
-    pub value_scales: &'a [f32],
+    /// [pages of the pool, parts, part]
+    pub numbers: &'a [E],
+    /// Likewise.
+    pub scales: &'a [f32],
+    /// Parts of a page.
+    pub parts: usize,
+    /// Which of them is the head's.
+    pub part: usize,
     /// Positions 64 i .. lie in page `table[i]`.
     pub table: &'a [u32],
 }
@@ -72,54 +75,48 @@ impl<'a, E: Element> Head<'a, E> {
     /// The keys of the page that holds a position; nothing behind `end`.
     #[inline(always)]
     fn keys(&self, position: usize, end: usize, d: usize) -> Page<'a, E> {
-        self.page(self.keys, self.key_scales, (position, end), d)
+        self.half(0, (position, end), d)
     }
 
     /// Its values.
     #[inline(always)]
     fn values(&self, position: usize, end: usize, d: usize) -> Page<'a, E> {
-        self.page(self.values, self.value_scales, (position, end), d)
+        self.half(1, (position, end), d)
     }
 
     #[inline(always)]
-    fn page(
-        &self,
-        numbers: &'a [E],
-        scales: &'a [f32],
-        (position, end): (usize, usize),
-        d: usize,
-    ) -> Page<'a, E> {
+    fn half(&self, half: usize, (position, end): (usize, usize), d: usize) -> Page<'a, E> {
         if position >= end {
             return Page::NONE;
         }
-        let (page, len) = (self.table[position / PAGE] as usize, PAGE * self::scales(d));
-        let numbers = &numbers[page * PAGE * d..][..PAGE * d];
-        Page { numbers, scales: if E::CODED { &scales[page * len..][..len] } else { &[] } }
+        let page = self.table[position / PAGE] as usize;
+        let (at, len) = (2 * (page * self.parts + self.part) + half, PAGE * scales(d));
+        let numbers = &self.numbers[at * PAGE * d..][..PAGE * d];
+        Page { numbers, scales: if E::CODED { &self.scales[at * len..][..len] } else { &[] } }
     }
 }
 
-/// Where the keys and values of a head are written.
-pub struct Slots<'a, E> {
-    /// As [`Head::keys`].
-    pub keys: &'a mut [E],
-    /// As [`Head::key_scales`].
-    pub key_scales: &'a mut [f32],
-    /// As [`Head::values`].
-    pub values: &'a mut [E],
-    /// As [`Head::value_scales`].
-    pub value_scales: &'a mut [f32],
+/// A head's part of a page, to be written.
+pub struct Part<'a, E> {
+    /// [part], as in [`Head`]
+    pub numbers: &'a mut [E],
+    /// Likewise.
+    pub scales: &'a mut [f32],
 }
 
 compiled! {
-    /// Writes one position's key and value into slot `page * PAGE + position % PAGE` of a head.
-    pub fn store<E: Element>(slot: usize, k: &[f32], v: &[f32], to: &mut Slots<'_, E>)
+    /// Writes one position's key and value into a slot of a part.
+    pub fn store<E: Element>(slot: usize, k: &[f32], v: &[f32], to: &mut Part<'_, E>)
         = store_definition::<E>
 }
 
 #[inline(always)]
-fn store_definition<E: Element>(slot: usize, k: &[f32], v: &[f32], to: &mut Slots<'_, E>) {
+fn store_definition<E: Element>(slot: usize, k: &[f32], v: &[f32], to: &mut Part<'_, E>) {
     let (d, scales) = (k.len(), scales(k.len()));
-    let tile = &mut to.keys[slot / TILE * TILE * d..][..TILE * d];
+    let (keys, values) = to.numbers.split_at_mut(PAGE * d);
+    let (key_scales, value_scales) =
+        to.scales.split_at_mut(if E::CODED { PAGE * scales } else { 0 });
+    let tile = &mut keys[slot / TILE * TILE * d..][..TILE * d];
     let mut stored = [E::default(); GROUP];
     for (group, k) in k.chunks(GROUP).enumerate() {
         let scale = E::scale(k);
@@ -127,16 +124,16 @@ fn store_definition<E: Element>(slot: usize, k: &[f32], v: &[f32], to: &mut Slot
         let columns = tile[group * GROUP * TILE..].chunks_exact_mut(TILE).take(k.len());
         columns.zip(stored).for_each(|(column, stored)| column[slot % TILE] = stored);
         if E::CODED {
-            to.key_scales[(slot / TILE * scales + group) * TILE + slot % TILE] = scale;
+            key_scales[(slot / TILE * scales + group) * TILE + slot % TILE] = scale;
         }
     }
     for (group, v) in v.chunks(GROUP).enumerate() {
         let scale = E::scale(v);
-        for (value, v) in to.values[slot * d + group * GROUP..].iter_mut().zip(v) {
+        for (value, v) in values[slot * d + group * GROUP..].iter_mut().zip(v) {
             *value = E::store(*v, scale);
         }
         if E::CODED {
-            to.value_scales[slot * scales + group] = scale;
+            value_scales[slot * scales + group] = scale;
         }
     }
 }
@@ -278,15 +275,14 @@ fn soften(scores: &mut [f32]) -> (f32, f32) {
     // no exponential sees.
     let largest = |a: f32, b: f32| if b > a { b } else { a };
     let (wide, rest) = scores.as_chunks::<{ 4 * LANES }>();
-    let mut tops = [f32::NEG_INFINITY; 4 * LANES];
+    let mut tops = [f32::NEG_INFINITY; LANES];
     for scores in wide {
-        tops.iter_mut().zip(scores).for_each(|(top, s)| *top = largest(*top, *s));
+        for (lane, top) in tops.iter_mut().enumerate() {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| scores[i * LANES + lane]);
+            *top = largest(*top, largest(largest(a, b), largest(c, d)));
+        }
     }
-    for half in [2 * LANES, LANES, LANES / 2, LANES / 4] {
-        let (low, high) = tops.split_at_mut(half);
-        low.iter_mut().zip(high).for_each(|(top, other)| *top = largest(*top, *other));
-    }
-    let top = tops[..LANES / 4].iter().chain(rest).copied().fold(f32::NEG_INFINITY, largest);
+    let top = tops.iter().chain(rest).copied().fold(f32::NEG_INFINITY, largest);
     let (chunks, rest) = scores.as_chunks_mut::<LANES>();
     let mut lanes = [0.0; LANES];
     for scores in chunks {

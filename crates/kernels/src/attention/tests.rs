@@ -8,40 +8,49 @@ fn value(seed: usize) -> f32 {
     (seed.wrapping_mul(2_654_435_761) >> 7 & 0xffff) as f32 / 32768.0 - 1.0
 }
 
-/// A pool of pages in shuffled order, slots past `len` poisoned with NaN.
+/// Parts of a page, of which the last is used.
+const PARTS: usize = 3;
+
+/// A pool of pages in shuffled order; what is not stored is NaN.
 struct Pool<E> {
-    numbers: [Vec<E>; 2],
-    scales: [Vec<f32>; 2],
+    d: usize,
+    numbers: Vec<E>,
+    scales: Vec<f32>,
     table: Vec<u32>,
 }
 
 impl<E: Element> Pool<E> {
-    fn new(len: usize) -> Self {
+    fn new(len: usize, d: usize) -> Self {
         let pages = len.div_ceil(PAGE);
         let table: Vec<u32> = (0..pages as u32).rev().collect();
-        let numbers = vec![E::store(f32::NAN, f32::NAN); pages * PAGE * D];
-        let scales = vec![f32::NAN; pages * PAGE * scales(D)];
-        let (numbers, scales) = ([numbers.clone(), numbers], [scales.clone(), scales]);
-        let mut pool = Self { numbers, scales, table };
+        let numbers = vec![E::store(f32::NAN, f32::NAN); pages * PARTS * 2 * PAGE * d];
+        let scales = vec![f32::NAN; pages * PARTS * 2 * PAGE * scales(d)];
+        let mut pool = Self { d, numbers, scales, table };
         for j in 0..len {
-            let slot = pool.table[j / PAGE] as usize * PAGE + j % PAGE;
-            let k: Vec<f32> = (0..D).map(|c| value(j * D + c)).collect();
-            let v: Vec<f32> = (0..D).map(|c| value(j * D + c + 77_777)).collect();
-            let ([keys, values], [key_scales, value_scales]) =
-                (&mut pool.numbers, &mut pool.scales);
-            store(Isa::SCALAR, slot, &k, &v, &mut Slots { keys, key_scales, values, value_scales });
+            let k: Vec<f32> = (0..d).map(|c| value(j * d + c)).collect();
+            let v: Vec<f32> = (0..d).map(|c| value(j * d + c + 77_777)).collect();
+            store(Isa::SCALAR, j % PAGE, &k, &v, &mut pool.part(j / PAGE));
         }
         pool
     }
 
+    fn part(&mut self, page: usize) -> Part<'_, E> {
+        let at = self.table[page] as usize * PARTS + PARTS - 1;
+        let [numbers, scales] = [2 * PAGE * self.d, 2 * PAGE * scales(self.d)];
+        Part {
+            numbers: &mut self.numbers[at * numbers..][..numbers],
+            scales: &mut self.scales[at * scales..][..scales],
+        }
+    }
+
     fn head(&self) -> Head<'_, E> {
-        let ([keys, values], [key_scales, value_scales]) = (&self.numbers, &self.scales);
-        Head { keys, key_scales, values, value_scales, table: &self.table }
+        let Self { numbers, scales, table, .. } = self;
+        Head { numbers, scales, parts: PARTS, part: PARTS - 1, table }
     }
 }
 
 fn run<E: Element>(isa: Isa, len: usize, visible: &[usize]) -> Vec<f32> {
-    let pool = Pool::<E>::new(len);
+    let pool = Pool::<E>::new(len, D);
     let q: Vec<f32> = visible
         .iter()
         .flat_map(|visible| (0..D).map(move |c| value(visible * 31 + c) * 0.4))
@@ -77,24 +86,14 @@ fn a_query_has_the_same_bits_alone_and_in_company() {
 #[test]
 fn heads_of_any_width_have_the_bits_of_the_definition() {
     let (len, d) = (100, 72);
-    let mut sides = [(); 2].map(|()| vec![F16::default(); 2 * PAGE * d]);
-    let table = [1, 0];
-    for j in 0..len {
-        let slot = table[j / PAGE] as usize * PAGE + j % PAGE;
-        let [k, v] = [1, 2].map(|n| (0..d).map(|c| value(n * j * d + c)).collect::<Vec<_>>());
-        let [keys, values] = &mut sides;
-        let mut to = Slots { keys, key_scales: &mut [], values, value_scales: &mut [] };
-        store(Isa::SCALAR, slot, &k, &v, &mut to);
-    }
-    let [keys, values] = &sides;
-    let head = Head { keys, key_scales: &[], values, value_scales: &[], table: &table };
+    let pool = Pool::<F16>::new(len, d);
     for n in [1, 7, 8, 9, 30] {
         let q: Vec<f32> = (0..n * d).map(|i| value(i * 31)).collect();
         let visible: Vec<usize> = (0..n).map(|i| len - (n - 1 - i) / 2).collect();
         let run = |isa| {
             let mut out = vec![f32::NAN; n * d];
             let queries = Queries { q: &q, visible: &visible, d };
-            attend(isa, queries, head, &mut Scratch::default(), &mut out);
+            attend(isa, queries, pool.head(), &mut Scratch::default(), &mut out);
             out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
         };
         let expected = run(Isa::SCALAR);

@@ -18,6 +18,7 @@ use std::arch::x86_64::{
 };
 use std::sync::atomic::{Ordering, compiler_fence};
 
+use super::heads::{ANY, USUAL};
 use crate::attention::{BLOCK, Element, F16, GROUP, PAGE, Page, Stored, TILE, scales};
 use crate::tile::ROWS;
 

@@ -104,6 +104,14 @@ pub(crate) fn weigh<E: Element>(
     }
 }
 
+/// Channels of nearly all heads, for which there is a form of each loop that knows them.
+#[cfg(target_arch = "x86_64")]
+pub(super) const USUAL: usize = 128;
+
+/// Any even number of channels.
+#[cfg(target_arch = "x86_64")]
+pub(super) const ANY: usize = 0;
+
 /// Declares both with the instruction set's features. `queries x tiles` and `queries x vectors` are
 /// what runs side by side.
 macro_rules! heads {
@@ -121,13 +129,17 @@ macro_rules! heads {
             }
         }
 
-        /// Asks for the cache line that begins with this number, if one does; for the second level,
+        /// Asks for some of a page's cache lines, in an order that begins in each quarter at once:
+        /// more streams keep more loads under way than one does. They come into the second level,
         /// since the first holds the page in work.
         #[target_feature(enable = $features)]
         #[inline]
-        fn request<E>(numbers: &[E], at: usize) {
-            if at < numbers.len() && at.is_multiple_of(64 / size_of::<E>()) {
-                _mm_prefetch::<_MM_HINT_T1>(numbers[at..].as_ptr().cast());
+        fn request<E>(numbers: &[E], d: usize, at: usize, len: usize) {
+            let (first, quarter) = (numbers.as_ptr().cast::<i8>(), PAGE / 4 * d * size_of::<E>());
+            let line = at * size_of::<E>() / 64;
+            for line in line..line + (len * size_of::<E>()).div_ceil(64) {
+                let at = line % 4 * quarter + line / 4 * 64;
+                _mm_prefetch::<_MM_HINT_T1>(first.wrapping_add(at));
             }
         }
 
@@ -140,6 +152,7 @@ macro_rules! heads {
         ) {
             // Channels of sixteen keys, or vectors of a value.
             let width = if KEYS { TILE * d } else { d };
+            let asks = !ahead.is_empty();
             let rows = to.chunks_exact_mut(width).zip(page.numbers.chunks_exact(width));
             for (row, (to, from)) in rows.enumerate() {
                 let ((to, to_rest), (from, rest)) =
@@ -152,7 +165,9 @@ macro_rules! heads {
                     } else if E::CODED {
                         scale = float(page.scales[row * scales(d) + i * TILE / GROUP]);
                     }
-                    request(ahead, row * width + i * TILE);
+                    if asks && (i * size_of::<E>()).is_multiple_of(4) {
+                        request(ahead, d, row * width + i * TILE, TILE);
+                    }
                     *to = store(sixteen(from, scale));
                 }
                 // Of heads that are no whole vectors, which codes never are.
@@ -171,10 +186,14 @@ macro_rules! heads {
             let (n, mut at, mut ahead) = (q.len() / d, 0, ahead);
             $(while n - at >= $queries {
                 let (q, s) = (&q[at * d..][..$queries * d], &mut s[at * BLOCK..]);
-                if ahead.is_empty() {
-                    score_some::<E, $queries, $tiles, false>(d, q, keys, ahead, s);
-                } else {
-                    score_some::<E, $queries, $tiles, true>(d, q, keys, ahead, s);
+                match (d, ahead.is_empty()) {
+                    (USUAL, false) => {
+                        score_some::<E, USUAL, $queries, $tiles, true>(d, q, keys, ahead, s);
+                    }
+                    (USUAL, true) => {
+                        score_some::<E, USUAL, $queries, $tiles, false>(d, q, keys, ahead, s);
+                    }
+                    _ => score_some::<E, ANY, $queries, $tiles, false>(d, q, keys, ahead, s),
                 }
                 at += $queries;
                 ahead = &[];
@@ -182,37 +201,44 @@ macro_rules! heads {
         }
 
         #[target_feature(enable = $features)]
-        fn score_some<E: Element, const N: usize, const M: usize, const ASKS: bool>(
+        fn score_some<E: Element, const D: usize, const N: usize, const M: usize, const ASKS: bool>(
             d: usize,
             q: &[f32],
             keys: Page<'_, E>,
             ahead: &[E],
             s: &mut [f32],
         ) {
-            let mut rows: [&[f32]; N] = [&[]; N];
+            let d = if D == ANY { d } else { D };
+            let pairs = d / 2;
+            let mut rows: [&[[f32; 2]]; N] = [&[]; N];
             for n in 0..N {
-                rows[n] = &q[n * d..][..d];
+                rows[n] = &q[n * d..][..d].as_chunks().0[..pairs];
             }
             let scaled = keys.scales.as_chunks::<TILE>().0;
             let keys = keys.numbers.as_chunks::<TILE>().0;
             for tile in (0..PAGE / TILE).step_by(M) {
-                let mut tiles: [&[[E; TILE]]; M] = [&[]; M];
+                let mut tiles: [&[[[E; TILE]; 2]]; M] = [&[]; M];
                 for m in 0..M {
-                    tiles[m] = &keys[(tile + m) * d..][..d];
+                    tiles[m] = &keys[(tile + m) * d..][..d].as_chunks().0[..pairs];
                 }
                 let mut acc = [[zero(); M]; N];
                 let mut scale = [zero(); M];
-                for c in 0..d {
+                for pair in 0..pairs {
                     for m in 0..M {
-                        if E::CODED && c.is_multiple_of(GROUP) {
-                            scale[m] = numbers(&scaled[(tile + m) * scales(d) + c / GROUP]);
+                        if E::CODED && pair.is_multiple_of(GROUP / 2) {
+                            let at = (tile + m) * scales(d) + pair / (GROUP / 2);
+                            scale[m] = numbers(&scaled[at]);
                         }
-                        if ASKS {
-                            request(ahead, ((tile + m) * d + c) * TILE);
-                        }
-                        let k = sixteen(&tiles[m][c], scale[m]);
-                        for n in 0..N {
-                            acc[n][m] = fma(float(rows[n][c]), k, acc[n][m]);
+                    }
+                    if ASKS {
+                        request(ahead, d, (tile * d + 2 * M * pair) * TILE, 2 * M * TILE);
+                    }
+                    for i in 0..2 {
+                        for m in 0..M {
+                            let k = sixteen(&tiles[m][pair][i], scale[m]);
+                            for n in 0..N {
+                                acc[n][m] = fma(float(rows[n][pair][i]), k, acc[n][m]);
+                            }
                         }
                     }
                 }
@@ -238,19 +264,20 @@ macro_rules! heads {
                 let (p, o) = (&p[at * BLOCK..], &mut o[at * d..][..$rows * d]);
                 let mut first = 0;
                 while d - first >= $vectors * TILE {
-                    if ahead.is_empty() {
-                        weigh_some::<E, $rows, $vectors, false>(
-                            (d, seen), first, p, values, ahead, o,
-                        );
-                    } else {
-                        weigh_some::<E, $rows, $vectors, true>(
-                            (d, seen), first, p, values, ahead, o,
-                        );
+                    let at = (d, seen, first);
+                    match (d, ahead.is_empty()) {
+                        (USUAL, false) => {
+                            weigh_some::<E, USUAL, $rows, $vectors, true>(at, p, values, ahead, o);
+                        }
+                        (USUAL, true) => {
+                            weigh_some::<E, USUAL, $rows, $vectors, false>(at, p, values, &[], o);
+                        }
+                        _ => weigh_some::<E, ANY, $rows, $vectors, false>(at, p, values, &[], o),
                     }
                     first += $vectors * TILE;
                 }
                 while d - first >= TILE {
-                    weigh_some::<E, $rows, 1, false>((d, seen), first, p, values, ahead, o);
+                    weigh_some::<E, ANY, $rows, 1, false>((d, seen, first), p, values, &[], o);
                     first += TILE;
                 }
                 // Of heads that are no whole vectors, which codes never are.
@@ -269,14 +296,14 @@ macro_rules! heads {
         }
 
         #[target_feature(enable = $features)]
-        fn weigh_some<E: Element, const N: usize, const V: usize, const ASKS: bool>(
-            (d, seen): (usize, usize),
-            first: usize,
+        fn weigh_some<E: Element, const D: usize, const N: usize, const V: usize, const ASKS: bool>(
+            (d, seen, first): (usize, usize, usize),
             p: &[f32],
             values: Page<'_, E>,
             ahead: &[E],
             o: &mut [f32],
         ) {
+            let d = if D == ANY { d } else { D };
             let mut rows: [&[f32]; N] = [&[]; N];
             let mut acc = [[zero(); V]; N];
             for n in 0..N {
@@ -287,13 +314,13 @@ macro_rules! heads {
                 }
             }
             let scaled = values.scales;
-            for (j, values) in values.numbers.chunks_exact(d).take(seen).enumerate() {
-                let values = values[first..][..V * TILE].as_chunks::<TILE>().0;
+            for j in 0..seen {
+                let values = values.numbers[j * d + first..][..V * TILE].as_chunks::<TILE>().0;
+                if ASKS {
+                    request(ahead, d, first * PAGE + j * V * TILE, V * TILE);
+                }
                 let mut w = [zero(); V];
                 for v in 0..V {
-                    if ASKS {
-                        request(ahead, j * d + first + v * TILE);
-                    }
                     let group = j * scales(d) + (first + v * TILE) / GROUP;
                     let scale = if E::CODED { float(scaled[group]) } else { zero() };
                     w[v] = sixteen(&values[v], scale);

@@ -15,7 +15,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("crates/kernels/src/lanes/tiles.rs", "names functions of one instruction set"),
     ("crates/kernels/benches/tiles.rs", "times the bare loop of the probed instruction set"),
     ("crates/gguf/tests/mutants.rs", "an allocator that counts"),
-    ("crates/backend-cpu/src/panels.rs", "maps a sidecar into memory"),
+    ("crates/backend-cpu/src/memory.rs", "maps a sidecar into memory"),
     ("crates/backend-cpu/src/pool.rs", "threads that borrow for one phase"),
     ("crates/backend-cuda/src/driver.rs", "calls the CUDA driver"),
     ("crates/backend-cuda/src/meter.rs", "copies within a card's memory"),

@@ -7,6 +7,7 @@ const MAP: &str = "ARCHITECTURE.md";
 /// What the crates may depend on, and for what. Dependencies of tests are not counted.
 const DEPENDENCIES: &[(&str, &str)] = &[
     ("axum", "routes of the server"),
+    ("bytemuck", "pages of keys and values, as bytes and as what they are"),
     ("bytes", "pieces of bodies, shared without copying"),
     ("clap", "the command line and its help"),
     ("cudarc", "the CUDA driver, loaded when a card is asked for"),

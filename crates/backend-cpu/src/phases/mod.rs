@@ -1,31 +1,34 @@
 //! The six phases on a CPU: rows are prepared one by one, products computed in tiles of sixteen
 //! output rows, each tile by whichever worker takes it.
 
+mod attend;
+
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use qwire_kernels::Isa;
 use qwire_kernels::activation;
-use qwire_kernels::attention::{self, PAGE, Queries};
+use qwire_kernels::attention::F16;
 use qwire_kernels::exp::gate;
 use qwire_kernels::norm;
-use qwire_kernels::rope::{self, Rope};
+use qwire_kernels::rope::Rope;
 use qwire_kernels::route::{blend, route};
 use qwire_kernels::tile::{ROWS, TOKENS};
 use qwire_model::backend::LOGIT_ROWS;
 use qwire_model::{
-    Backend, Batch, Experts, Halt, Host, Layer, Limits, LoadError, PageForm, PageId, Phase, Poison,
-    Role, Shape, Tap, Weights,
+    Backend, Batch, Experts, Halt, Host, KvType, Layer, Limits, LoadError, PageForm, PageId, Phase,
+    Poison, Role, Shape, Tap, Weights,
 };
 
 use crate::activations::{Activations, Form};
 use crate::bench::{Bench, TILES};
 use crate::buffers::Buffers;
-use crate::kv::{Bytes, Cache, HeadCache, Layers};
+use crate::kv::Cache;
 use crate::matrix::Matrix;
 use crate::pool::{Bounds, Pool};
 use crate::{Cpu, Reserved};
+use attend::attend;
 
 /// What phases share while they run.
 struct Floor<'a> {
@@ -65,6 +68,12 @@ impl Floor<'_> {
         } else {
             self.pool.chunks(items, len, f);
         }
+    }
+
+    /// Copies a piece of a page, between two steps.
+    fn copy(&self, to: &mut [u8], from: &[u8]) {
+        assert!(!self.pool.halt().is_set(), "pages move between steps, all of them");
+        self.pool.chunks(to, MOVED, |_, i, to| to.copy_from_slice(&from[i * MOVED..][..to.len()]));
     }
 
     /// Panels of a task. A few rows stream the weights, in runs as long as the workers can share;
@@ -190,6 +199,9 @@ impl Floor<'_> {
 /// Numbers that one worker handles sooner than it wakes another.
 const SMALL: usize = 16 * 1024;
 
+/// Bytes of a page that one worker moves at a time.
+const MOVED: usize = 256 << 10;
+
 /// Panels of a task, at least.
 const STRIP: usize = 4;
 
@@ -234,7 +246,8 @@ impl Backend for Cpu {
     fn reserve(&mut self, shape: &Shape, limits: Limits) -> Result<(), LoadError> {
         limits.kv.refusal(shape.head_dim).map_or(Ok(()), |problem| Err(LoadError(problem)))?;
         self.reserved = Some(Reserved {
-            cache: Cache::new(shape, limits.pages, limits.kv),
+            cache: Cache::new(shape, limits.pages, limits.kv)
+                .map_err(|error| LoadError(format!("memory of keys and values: {error}")))?,
             buffers: Buffers::new(shape, limits),
             faults: (0..limits.rows).map(|_| AtomicU32::new(Poison::NO_CODE)).collect(),
             rope: shape.rotation.rope(),
@@ -283,10 +296,10 @@ impl Backend for Cpu {
     /// The batch's spans were placed by `begin`.
     fn attend(&mut self, layer: &Layer<Self>, _: &Batch) {
         let (floor, b, cache) = self.floor();
-        match cache {
-            Cache::F16(layers) => attend(&floor, b, layer, &mut layers.layers[layer.index]),
-            Cache::F32(layers) => attend(&floor, b, layer, &mut layers.layers[layer.index]),
-            Cache::I8(layers) => attend(&floor, b, layer, &mut layers.layers[layer.index]),
+        match cache.kv {
+            KvType::F16 => attend::<F16>(&floor, b, layer, cache),
+            KvType::F32 => attend::<f32>(&floor, b, layer, cache),
+            KvType::I8 => attend::<i8>(&floor, b, layer, cache),
         }
     }
 
@@ -423,31 +436,29 @@ impl Backend for Cpu {
     }
 
     fn copy_page(&mut self, from: PageId, to: PageId) {
-        let (floor, _, cache) = self.floor();
-        let head_dim = floor.shape.head_dim;
-        cache.copy_page(from, to, head_dim);
+        let (_, _, cache) = self.floor();
+        cache.copy_page(from, to);
     }
 
     fn page_form(&self) -> PageForm {
-        let kept = self.kept();
-        kept.cache.page_form(&kept.shape)
+        self.kept().cache.page_form()
     }
 
     fn read_page(&mut self, page: PageId, bytes: &mut [u8]) {
         let (floor, _, cache) = self.floor();
-        match cache {
-            Cache::F16(layers) => read_page(&floor, layers, page, bytes),
-            Cache::F32(layers) => read_page(&floor, layers, page, bytes),
-            Cache::I8(layers) => read_page(&floor, layers, page, bytes),
+        let mut bytes = bytes;
+        for part in cache.page(page) {
+            let to = bytes.split_off_mut(..part.len()).expect("a page of this form");
+            floor.copy(to, part);
         }
     }
 
     fn write_page(&mut self, page: PageId, bytes: &[u8]) {
         let (floor, _, cache) = self.floor();
-        match cache {
-            Cache::F16(layers) => write_page(&floor, layers, page, bytes),
-            Cache::F32(layers) => write_page(&floor, layers, page, bytes),
-            Cache::I8(layers) => write_page(&floor, layers, page, bytes),
+        let mut bytes = bytes;
+        for part in cache.page_mut(page) {
+            let from = bytes.split_off(..part.len()).expect("a page of this form");
+            floor.copy(part, from);
         }
     }
 
@@ -482,24 +493,6 @@ impl Host for Cpu {
     }
 }
 
-/// Every head hands out its part of a page.
-fn read_page<E: Bytes>(floor: &Floor<'_>, layers: &Layers<E>, page: PageId, bytes: &mut [u8]) {
-    assert!(!floor.pool.halt().is_set(), "pages move between steps, all of them");
-    let heads: Vec<_> = layers.layers.iter().flatten().collect();
-    let (part, d) = (bytes.len() / heads.len(), floor.shape.head_dim);
-    floor.lines(bytes, part, 2 * PAGE * d, |_, i, bytes| heads[i].read_page(page, d, bytes));
-}
-
-/// Every head takes its part.
-fn write_page<E: Bytes>(floor: &Floor<'_>, layers: &mut Layers<E>, page: PageId, bytes: &[u8]) {
-    assert!(!floor.pool.halt().is_set(), "pages move between steps, all of them");
-    let mut heads: Vec<_> = layers.layers.iter_mut().flatten().collect();
-    let (part, d) = (bytes.len() / heads.len(), floor.shape.head_dim);
-    floor.each(&mut heads, 2 * PAGE * d, |_, i, head| {
-        head.write_page(page, d, &bytes[i * part..][..part]);
-    });
-}
-
 /// out = acc. Nearly all are whole panels, which are moved in a few instructions.
 fn put(out: &mut [f32], acc: &[f32]) {
     let ((out, out_rest), (acc, acc_rest)) = (out.as_chunks_mut::<ROWS>(), acc.as_chunks::<ROWS>());
@@ -524,64 +517,6 @@ fn together(tiles: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 /// The first tile of each group, and the end.
 fn first_tiles(tiles: &[Range<usize>], bounds: &[usize]) -> Vec<usize> {
     bounds.iter().map(|bound| tiles.partition_point(|tile| tile.start < *bound)).collect()
-}
-
-/// Stores every row's key and value, then attends.
-fn attend<E: Bytes>(
-    floor: &Floor<'_>,
-    b: &mut Buffers,
-    layer: &Layer<Cpu>,
-    heads: &mut [HeadCache<E>],
-) {
-    let shape = floor.shape;
-    let (q, kv, d) = (shape.q_dim(), shape.kv_dim(), shape.head_dim);
-    let (width, group, half) = (q + 2 * kv, q / kv, shape.rotation.dims / 2);
-    let (qkv, slots) = (&b.qkv, &b.slots);
-    let (cos, sin) = (&b.cos, &b.sin);
-    // Norms and turns a head of a row.
-    let turn = |row: usize, norm: Option<&Vec<f32>>, head: &mut [f32]| {
-        if let Some(weight) = norm {
-            norm::rms_norm_in_place(floor.isa, head, weight, shape.eps);
-        }
-        rope::rotate(floor.isa, head, &cos[row * half..][..half], &sin[row * half..][..half]);
-    };
-    let (q_norm, k_norm) = layer.head_norms.as_ref().map(|(q, k)| (q, k)).unzip();
-    floor.each(heads, slots.len() * d, |worker, head, cache| {
-        let k = &mut floor.bench(worker).queries;
-        for (row, slot) in slots.iter().enumerate() {
-            let row_qkv = &qkv[row * width..][..width];
-            k.clear();
-            k.extend_from_slice(&row_qkv[q + head * d..][..d]);
-            turn(row, k_norm, k);
-            cache.store(floor.isa, *slot, k, &row_qkv[q + kv + head * d..][..d]);
-        }
-    });
-    let (heads, tables, tiles) = (&*heads, &b.tables, &b.tiles);
-    let columns: Vec<usize> = (0..=shape.kv_heads).map(|head| head * group * d).collect();
-    let bounds = Bounds { rows: &tiles.bounds, columns: &columns };
-    let scale = 1.0 / (d as f32).sqrt();
-    floor.pool.grid(&mut b.a.floats, q, bounds, |worker, tile, head, rect| {
-        let Bench { attention, queries, out, visible, .. } = &mut *floor.bench(worker);
-        let (table, pages, position) = tiles.spans[tile];
-        queries.clear();
-        visible.clear();
-        for (i, row) in rect.rows().enumerate() {
-            let start = queries.len();
-            queries.extend_from_slice(&qkv[row * width..][rect.columns()]);
-            for head in queries[start..].chunks_exact_mut(d) {
-                turn(row, q_norm, head);
-                head.iter_mut().for_each(|q| *q *= scale);
-            }
-            visible.extend(std::iter::repeat_n(position + i + 1, group));
-        }
-        out.resize(queries.len(), 0.0);
-        let pages = heads[head].head(&tables[table..table + pages]);
-        let queries = Queries { q: queries, visible, d };
-        attention::attend(floor.isa, queries, pages, attention, out);
-        for (i, out) in out.chunks_exact(group * d).enumerate() {
-            rect.row(i).copy_from_slice(out);
-        }
-    });
 }
 
 /// Chooses the experts of every row from its logits.
