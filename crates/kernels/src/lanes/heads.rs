@@ -193,7 +193,12 @@ macro_rules! heads {
                     (USUAL, true) => {
                         score_some::<E, USUAL, $queries, $tiles, false>(d, q, keys, ahead, s);
                     }
-                    _ => score_some::<E, ANY, $queries, $tiles, false>(d, q, keys, ahead, s),
+                    (_, false) => {
+                        score_some::<E, ANY, $queries, $tiles, true>(d, q, keys, ahead, s);
+                    }
+                    (_, true) => {
+                        score_some::<E, ANY, $queries, $tiles, false>(d, q, keys, ahead, s);
+                    }
                 }
                 at += $queries;
                 ahead = &[];
@@ -272,7 +277,12 @@ macro_rules! heads {
                         (USUAL, true) => {
                             weigh_some::<E, USUAL, $rows, $vectors, false>(at, p, values, &[], o);
                         }
-                        _ => weigh_some::<E, ANY, $rows, $vectors, false>(at, p, values, &[], o),
+                        (_, false) => {
+                            weigh_some::<E, ANY, $rows, $vectors, true>(at, p, values, ahead, o);
+                        }
+                        (_, true) => {
+                            weigh_some::<E, ANY, $rows, $vectors, false>(at, p, values, &[], o);
+                        }
                     }
                     first += $vectors * TILE;
                 }
