@@ -145,7 +145,7 @@ pub struct Queries<'a> {
     pub q: &'a [f32],
     /// [n], query i sees positions 0..visible[i]; at least one, and as many as those before it
     pub visible: &'a [usize],
-    /// Channels of a head.
+    /// Channels of a head, an even number: kernels take them in pairs.
     pub d: usize,
 }
 
@@ -183,6 +183,7 @@ pub fn attend<E: Element>(
     scratch: &mut Scratch,
     out: &mut [f32],
 ) {
+    assert!(queries.d.is_multiple_of(2), "heads have pairs of channels");
     compiled_attend(isa, isa, queries, head, scratch, out);
 }
 
