@@ -1,11 +1,20 @@
 //! Everything a step writes on a CPU, reserved once for the largest step.
 
+use std::ops::Range;
+
+use qwire_kernels::attention::BLOCK;
 use qwire_model::{Batch, Limits, Shape, Tap};
 
 use crate::activations::{Activations, Form};
 
 /// Queries of a head that are attended together, in one task, where a prompt has as many.
 const QUERIES: usize = 64;
+
+/// Tasks of attention for each worker below which tiles are cut into blocks.
+const FEW: usize = 4;
+
+/// Most lines of blocks that are kept until they are folded.
+const LINES: usize = 4096;
 
 /// The buffers between phases.
 pub(crate) struct Buffers {
@@ -39,14 +48,14 @@ pub(crate) struct Buffers {
     pub cos: Vec<f32>,
     /// [rows, n_rot / 2]
     pub sin: Vec<f32>,
-    /// Cache slot of each row.
-    pub slots: Vec<usize>,
-    /// Rows by slot.
-    pub by_slot: Vec<usize>,
+    /// The cache slot of each row, by slot: (slot, row).
+    pub slots: Vec<(usize, usize)>,
     /// Pages of all spans, one after the other.
     pub tables: Vec<u32>,
     /// Query tiles: rows ascending and the span of each.
     pub tiles: QueryTiles,
+    /// Blocks of attention for several workers.
+    pub blocks: Blocks,
 }
 
 /// Routed pairs grouped by expert.
@@ -70,8 +79,72 @@ pub(crate) struct Groups {
 pub(crate) struct QueryTiles {
     /// First row of each, and the end.
     pub bounds: Vec<usize>,
-    /// (start in `tables`, pages, position of the first row), one per tile
-    pub spans: Vec<(usize, usize, usize)>,
+    /// One of each.
+    pub places: Vec<Place>,
+}
+
+/// Where the rows of a tile lie in their sequence.
+pub(crate) struct Place {
+    /// Its pages, in `tables`.
+    pub pages: Range<usize>,
+    /// Position of the first row.
+    pub position: usize,
+}
+
+impl QueryTiles {
+    /// The rows of a tile.
+    pub fn rows(&self, tile: usize) -> Range<usize> {
+        self.bounds[tile]..self.bounds[tile + 1]
+    }
+
+    /// How many blocks the i-th row of a tile sees.
+    pub fn blocks(&self, tile: usize, i: usize) -> usize {
+        (self.places[tile].position + i + 1).div_ceil(BLOCK)
+    }
+}
+
+/// Blocks of attention that are worked out side by side and folded afterwards, where workers are
+/// many and tiles few: each row of a tile has a line for each block.
+#[derive(Default)]
+pub(crate) struct Blocks {
+    /// (tile, its neighbouring blocks) of each task; none where a tile's blocks stay together.
+    pub runs: Vec<(usize, Range<usize>)>,
+    /// First line of each run, and the end.
+    pub bounds: Vec<usize>,
+    /// First line of each tile.
+    pub firsts: Vec<usize>,
+    /// [lines, heads (d + 2)]: by kv head o of its queries, then m and l of each.
+    pub lines: Vec<f32>,
+}
+
+impl Blocks {
+    /// Shares out the blocks of some tiles.
+    fn share(&mut self, tiles: &QueryTiles, shape: &Shape, workers: usize) {
+        self.runs.clear();
+        self.firsts.clear();
+        self.bounds.clear();
+        self.bounds.push(0);
+        let count = tiles.places.len();
+        let blocks = |tile| tiles.blocks(tile, tiles.rows(tile).len() - 1);
+        let all: usize = (0..count).map(blocks).sum();
+        let lines: usize = (0..count).map(|tile| blocks(tile) * tiles.rows(tile).len()).sum();
+        let few = count * shape.kv_heads < FEW * workers;
+        if !few || all == count || lines > LINES {
+            return;
+        }
+        let len = (all * shape.kv_heads).div_ceil(2 * FEW * workers);
+        let mut line = 0;
+        for tile in 0..count {
+            self.firsts.push(line);
+            for first in (0..blocks(tile)).step_by(len) {
+                let run = first..blocks(tile).min(first + len);
+                line += run.len() * tiles.rows(tile).len();
+                self.runs.push((tile, run));
+                self.bounds.push(line);
+            }
+        }
+        self.lines.resize(line * shape.heads * (shape.head_dim + 2), 0.0);
+    }
 }
 
 impl Buffers {
@@ -96,35 +169,35 @@ impl Buffers {
             cos: vec![0.0; rows * half],
             sin: vec![0.0; rows * half],
             slots: Vec::with_capacity(rows),
-            by_slot: Vec::with_capacity(rows),
             tables: Vec::with_capacity(limits.pages),
             tiles: QueryTiles::default(),
+            blocks: Blocks::default(),
         }
     }
 
-    /// Takes rows, slots and query tiles from a batch.
-    pub(crate) fn place(&mut self, batch: &Batch, shape: &Shape) {
+    /// Takes rows, slots and query tiles from a batch, for so many workers.
+    pub(crate) fn place(&mut self, batch: &Batch, shape: &Shape, workers: usize) {
         let tile = (QUERIES * shape.kv_heads / shape.heads).max(1);
         self.rows = batch.rows();
         self.slots.clear();
-        self.slots.extend(batch.slots());
-        self.by_slot.clear();
-        self.by_slot.extend(0..self.rows);
-        self.by_slot.sort_by_key(|row| self.slots[*row]);
+        self.slots.extend(batch.slots().zip(0..));
+        self.slots.sort_unstable();
         self.tables.clear();
         self.tiles.bounds.clear();
-        self.tiles.spans.clear();
+        self.tiles.places.clear();
         let mut row = 0;
         for span in &batch.spans {
             let table = self.tables.len();
             self.tables.extend(span.pages.iter().map(|page| page.0));
             for at in (0..span.len).step_by(tile) {
                 self.tiles.bounds.push(row + at);
-                self.tiles.spans.push((table, span.pages.len(), span.start + at));
+                let (pages, position) = (table..self.tables.len(), span.start + at);
+                self.tiles.places.push(Place { pages, position });
             }
             row += span.len;
         }
         self.tiles.bounds.push(row);
+        self.blocks.share(&self.tiles, shape, workers);
     }
 
     pub(crate) fn read(&self, shape: &Shape, tap: Tap) -> Vec<f32> {
@@ -232,7 +305,7 @@ impl Groups {
     }
 }
 
-fn columns(shape: &Shape, tap: Tap) -> std::ops::Range<usize> {
+fn columns(shape: &Shape, tap: Tap) -> Range<usize> {
     let (q, kv) = (shape.q_dim(), shape.kv_dim());
     match tap {
         Tap::Q => 0..q,

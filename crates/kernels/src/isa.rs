@@ -88,11 +88,11 @@ fn has(level: Level) -> bool {
 /// Declares `fn name(isa, args..)` that runs the `#[inline(always)]` definition as compiled for
 /// `isa`. The definition is inlined into each wrapper, so it is written once and stays the oracle.
 macro_rules! compiled {
-    ($(#[$doc:meta])* pub fn $name:ident $(<$gen:ident: $bound:path>)?
+    ($(#[$doc:meta])* $vis:vis fn $name:ident $(<$gen:ident: $bound:path>)?
      ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $definition:expr) => {
         $(#[$doc])*
         #[allow(unsafe_code, clippy::too_many_arguments)]
-        pub fn $name $(<$gen: $bound>)? (isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name $(<$gen: $bound>)? (isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma,f16c")]

@@ -262,7 +262,7 @@ impl Backend for Cpu {
 
     fn begin(&mut self, batch: &Batch) {
         let (floor, b, _) = self.floor();
-        b.place(batch, floor.shape);
+        b.place(batch, floor.shape, floor.pool.workers());
         let faults = floor.faults[..b.rows].iter();
         faults.for_each(|fault| fault.store(Poison::NO_CODE, Ordering::Relaxed));
         let half = floor.rope.pairs();

@@ -157,22 +157,62 @@ impl Queries<'_> {
     }
 }
 
-/// The running softmax of one query.
-#[derive(Clone, Copy, Default)]
-struct Fold {
-    top: f32,  // M
-    mass: f32, // L
-    keep: f32, // a: what the earlier blocks are worth under the new top
-    add: f32,  // c: what this block is worth under it
-}
-
-/// Buffers of one thread, reused.
+/// Buffers of one thread, reused; after [`block`] they hold what it gives.
 #[derive(Default)]
 pub struct Scratch {
     page: Vec<f32>,   // keys or values of a page, as they are read
     scores: Vec<f32>, // [n, BLOCK]
-    sums: Vec<f32>,   // [n, d]
     folds: Vec<Fold>, // [n]
+    /// m and l of each query, for one that sees nothing of the block whatever they were.
+    pub masses: Vec<Mass>,
+    /// o of each query [n, d], likewise.
+    pub sums: Vec<f32>,
+}
+
+/// What a query has of a block beside o.
+#[derive(Clone, Copy, Default)]
+pub struct Mass {
+    /// m
+    pub top: f32,
+    /// l
+    pub mass: f32,
+}
+
+/// The running softmax of one query: M and L, once there is a block.
+#[derive(Clone, Copy, Default)]
+pub struct Fold(Option<Mass>);
+
+impl Fold {
+    /// Takes up a block, the next that the query sees; `o` and `out` [d].
+    pub fn add(&mut self, isa: Isa, block: Mass, o: &[f32], out: &mut [f32]) {
+        match &mut self.0 {
+            Some(fold) => refold(isa, fold, block, o, out),
+            none => {
+                *none = Some(block);
+                out.copy_from_slice(o);
+            }
+        }
+    }
+
+    /// Divides by what all blocks weigh.
+    pub fn finish(self, out: &mut [f32]) {
+        let mass = self.0.map_or(0.0, |fold| fold.mass);
+        out.iter_mut().for_each(|o| *o /= mass);
+    }
+}
+
+compiled! {
+    fn refold(fold: &mut Mass, block: Mass, o: &[f32], out: &mut [f32]) = refold_definition
+}
+
+#[inline(always)]
+fn refold_definition(fold: &mut Mass, block: Mass, o: &[f32], out: &mut [f32]) {
+    let top = if block.top > fold.top { block.top } else { fold.top };
+    let (keep, add) = (exp(fold.top - top), exp(block.top - top));
+    *fold = Mass { top, mass: add.mul_add(block.mass, keep * fold.mass) };
+    for (out, o) in out.iter_mut().zip(o) {
+        *out = add.mul_add(*o, keep * *out);
+    }
 }
 
 /// out [n, d]: the attended values.
@@ -183,18 +223,47 @@ pub fn attend<E: Element>(
     scratch: &mut Scratch,
     out: &mut [f32],
 ) {
+    let mut folds = std::mem::take(&mut scratch.folds);
+    folds.clear();
+    folds.resize(queries.visible.len(), Fold::default());
+    let end = queries.visible.iter().copied().max().unwrap_or(0);
+    for start in (0..end).step_by(BLOCK) {
+        block(isa, queries, head, (start, end), scratch);
+        let blocks = scratch.masses.iter().zip(scratch.sums.chunks_exact(queries.d));
+        let rows = folds.iter_mut().zip(out.chunks_exact_mut(queries.d)).zip(blocks);
+        for (((fold, out), (mass, o)), visible) in rows.zip(queries.visible) {
+            if *visible > start {
+                fold.add(isa, *mass, o, out);
+            }
+        }
+    }
+    let rows = folds.iter().zip(out.chunks_exact_mut(queries.d));
+    rows.for_each(|(fold, out)| fold.finish(out));
+    scratch.folds = folds;
+}
+
+/// m, l and o of the block from `start` on, for all queries. What comes before `end` will be read
+/// next, and is asked for.
+pub fn block<E: Element>(
+    isa: Isa,
+    queries: Queries<'_>,
+    head: Head<'_, E>,
+    (start, end): (usize, usize),
+    scratch: &mut Scratch,
+) {
     assert!(queries.d.is_multiple_of(2), "heads have pairs of channels");
-    compiled_attend(isa, isa, queries, head, scratch, out);
+    assert!(start.is_multiple_of(BLOCK), "blocks begin at fixed positions");
+    compiled_block(isa, isa, queries, head, (start, end), scratch);
 }
 
 compiled! {
     /// The definition knows its instruction set, for what has an operation of its own there.
-    pub fn compiled_attend<E: Element>(
+    fn compiled_block<E: Element>(
         of: Isa,
         queries: Queries<'_>,
         head: Head<'_, E>,
+        range: (usize, usize),
         scratch: &mut Scratch,
-        out: &mut [f32],
     ) = definition::<E>
 }
 
@@ -203,46 +272,22 @@ fn definition<E: Element>(
     isa: Isa,
     queries: Queries<'_>,
     head: Head<'_, E>,
+    (start, end): (usize, usize),
     scratch: &mut Scratch,
-    out: &mut [f32],
 ) {
     let (n, d) = (queries.visible.len(), queries.d);
     scratch.scores.resize(n * BLOCK, 0.0);
     scratch.sums.resize(n * d, 0.0);
-    scratch.folds.clear();
-    scratch.folds.resize(n, Fold::default());
-    let end = queries.visible.iter().copied().max().unwrap_or(0);
-    for start in (0..end).step_by(BLOCK) {
-        let seen = |i: usize| queries.visible[i].saturating_sub(start).min(BLOCK);
-        score(isa, queries, head, (start, end), scratch);
-        for (i, fold) in scratch.folds.iter_mut().enumerate() {
-            if seen(i) > 0 {
-                let (top, mass) = soften(&mut scratch.scores[i * BLOCK..][..seen(i)]);
-                *fold = if start == 0 {
-                    Fold { top, mass, keep: 0.0, add: 1.0 }
-                } else {
-                    refold(*fold, top, mass)
-                };
-            }
-        }
-        weigh(isa, queries, head, (start, end), scratch);
-        for i in (0..n).filter(|i| seen(*i) > 0) {
-            let fold = scratch.folds[i];
-            let (out, sums) = (&mut out[i * d..][..d], &scratch.sums[i * d..][..d]);
-            if start == 0 {
-                out.copy_from_slice(sums);
-            } else {
-                for (out, o) in out.iter_mut().zip(sums) {
-                    *out = fold.add.mul_add(*o, fold.keep * *out);
-                }
-            }
+    scratch.masses.resize(n, Mass::default());
+    score(isa, queries, head, (start, end), scratch);
+    let rows = scratch.masses.iter_mut().zip(scratch.scores.chunks_exact_mut(BLOCK));
+    for ((mass, scores), visible) in rows.zip(queries.visible) {
+        let seen = visible.saturating_sub(start).min(BLOCK);
+        if seen > 0 {
+            *mass = soften(&mut scores[..seen]);
         }
     }
-    for (out, fold) in out.chunks_exact_mut(d).zip(&scratch.folds) {
-        for o in out {
-            *o /= fold.mass;
-        }
-    }
+    weigh(isa, queries, head, (start, end), scratch);
 }
 
 /// s_j for every query that sees something of a page, and every position of it, visible or not.
@@ -255,8 +300,11 @@ fn score<E: Element>(
     Scratch { page, scores, .. }: &mut Scratch,
 ) {
     let d = queries.d;
-    for at in (start..end.min(start + BLOCK)).step_by(PAGE) {
-        let (keys, ahead) = (head.keys(at, end, d), head.keys(at + PAGE, end, d).numbers);
+    let stop = end.min(start + BLOCK);
+    for at in (start..stop).step_by(PAGE) {
+        let (keys, next) = (head.keys(at, stop, d), head.keys(at + PAGE, stop, d));
+        let ahead =
+            if next.numbers.is_empty() { head.values(start, stop, d) } else { next }.numbers;
         let first = queries.visible.iter().position(|visible| *visible > at).unwrap_or(0);
         let (q, s) = (&queries.q[first * d..], &mut scores[first * BLOCK + at - start..]);
         if queries.are_many(isa) {
@@ -271,7 +319,7 @@ fn score<E: Element>(
 
 /// Scores to p_j = exp(s_j - m), in place; returns m and the lane sum of p.
 #[inline(always)]
-fn soften(scores: &mut [f32]) -> (f32, f32) {
+fn soften(scores: &mut [f32]) -> Mass {
     // The largest does not depend on order: equal ones differ at most in the sign of zero, which
     // no exponential sees.
     let largest = |a: f32, b: f32| if b > a { b } else { a };
@@ -296,14 +344,7 @@ fn soften(scores: &mut [f32]) -> (f32, f32) {
         *s = exp(*s - top);
         *lane += *s;
     }
-    (top, fold(lanes))
-}
-
-#[inline(always)]
-fn refold(fold: Fold, top: f32, mass: f32) -> Fold {
-    let new = if top > fold.top { top } else { fold.top };
-    let (keep, add) = (exp(fold.top - new), exp(top - new));
-    Fold { top: new, mass: add.mul_add(mass, keep * fold.mass), keep, add }
+    Mass { top, mass: fold(lanes) }
 }
 
 /// o = sum p_j v_j over the visible positions of the block, j ascending.
@@ -317,8 +358,10 @@ fn weigh<E: Element>(
 ) {
     let d = queries.d;
     sums.fill(0.0);
-    for at in (start..end.min(start + BLOCK)).step_by(PAGE) {
-        let (values, ahead) = (head.values(at, end, d), head.values(at + PAGE, end, d).numbers);
+    let stop = end.min(start + BLOCK);
+    for at in (start..stop).step_by(PAGE) {
+        let (values, next) = (head.values(at, stop, d), head.values(at + PAGE, stop, d));
+        let ahead = if next.numbers.is_empty() { head.keys(stop, end, d) } else { next }.numbers;
         let p = &scores[at - start..];
         if queries.are_many(isa) {
             page.resize(PAGE * d, 0.0);
