@@ -79,7 +79,7 @@ pub(crate) struct Groups {
 pub(crate) struct QueryTiles {
     /// First row of each, and the end.
     pub bounds: Vec<usize>,
-    /// One of each.
+    /// Where each lies in its sequence.
     pub places: Vec<Place>,
 }
 
@@ -113,7 +113,8 @@ pub(crate) struct Blocks {
     pub bounds: Vec<usize>,
     /// First line of each tile.
     pub firsts: Vec<usize>,
-    /// [lines, heads (d + 2)]: by kv head o of its queries, then m and l of each.
+    /// [lines, heads (d + 2)]: by kv head o of its queries, then m and l of each; as
+    /// long as the longest step yet needed.
     pub lines: Vec<f32>,
 }
 
