@@ -13,8 +13,9 @@ const QUERIES: usize = 64;
 /// Tasks of attention for each worker below which tiles are cut into blocks.
 const FEW: usize = 4;
 
-/// Most lines of blocks that are kept until they are folded.
-const LINES: usize = 4096;
+/// Numbers of blocks that are kept until they are folded: 16 MB, of which a system gives what is
+/// written.
+const LINES: usize = 4 << 20;
 
 /// The buffers between phases.
 pub(crate) struct Buffers {
@@ -113,12 +114,15 @@ pub(crate) struct Blocks {
     pub bounds: Vec<usize>,
     /// First line of each tile.
     pub firsts: Vec<usize>,
-    /// [lines, heads (d + 2)]: by kv head o of its queries, then m and l of each; as
-    /// long as the longest step yet needed.
+    /// [lines, heads (d + 2)]: by kv head o of its queries, then m and l of each.
     pub lines: Vec<f32>,
 }
 
 impl Blocks {
+    fn new() -> Self {
+        Self { lines: vec![0.0; LINES], ..Self::default() }
+    }
+
     /// Shares out the blocks of some tiles.
     fn share(&mut self, tiles: &QueryTiles, shape: &Shape, workers: usize) {
         self.runs.clear();
@@ -129,8 +133,9 @@ impl Blocks {
         let blocks = |tile| tiles.blocks(tile, tiles.rows(tile).len() - 1);
         let all: usize = (0..count).map(blocks).sum();
         let lines: usize = (0..count).map(|tile| blocks(tile) * tiles.rows(tile).len()).sum();
+        let fit = lines * shape.heads * (shape.head_dim + 2) <= self.lines.len();
         let few = count * shape.kv_heads < FEW * workers;
-        if !few || all == count || lines > LINES {
+        if !few || all == count || !fit {
             return;
         }
         let len = (all * shape.kv_heads).div_ceil(2 * FEW * workers);
@@ -144,7 +149,6 @@ impl Blocks {
                 self.bounds.push(line);
             }
         }
-        self.lines.resize(line * shape.heads * (shape.head_dim + 2), 0.0);
     }
 }
 
@@ -172,7 +176,7 @@ impl Buffers {
             slots: Vec::with_capacity(rows),
             tables: Vec::with_capacity(limits.pages),
             tiles: QueryTiles::default(),
-            blocks: Blocks::default(),
+            blocks: Blocks::new(),
         }
     }
 

@@ -153,11 +153,13 @@ impl Rows<'_> {
         let (columns, wide) = (self.columns(d), self.columns(d + 2));
         let stride = wide[floor.shape.kv_heads];
         let bounds = Bounds { rows: &self.tiles.bounds, columns: &columns };
-        floor.pool.grid(out, floor.shape.q_dim(), bounds, |_, tile, head, rect| {
+        floor.pool.grid(out, floor.shape.q_dim(), bounds, |worker, tile, head, rect| {
+            let folds = &mut floor.bench(worker).folds;
             let (rows, columns) = (rect.rows().len(), wide[head]..wide[head + 1]);
             for i in 0..rows {
                 let row = rect.row(i);
-                let mut folds = vec![Fold::default(); row.len() / d];
+                folds.clear();
+                folds.resize(row.len() / d, Fold::default());
                 for block in 0..self.tiles.blocks(tile, i) {
                     let line = (blocks.firsts[tile] + block * rows + i) * stride;
                     let (o, masses) = blocks.lines[line..][columns.clone()].split_at(row.len());
@@ -167,7 +169,7 @@ impl Rows<'_> {
                         fold.add(floor.isa, Mass { top: *top, mass: *mass }, o, out);
                     }
                 }
-                let folds = folds.into_iter().zip(row.chunks_exact_mut(d));
+                let folds = folds.drain(..).zip(row.chunks_exact_mut(d));
                 folds.for_each(|(fold, out)| fold.finish(out));
             }
         });

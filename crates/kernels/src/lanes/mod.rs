@@ -6,7 +6,7 @@
 //!
 //! A few tokens are multiplied while weights of a common format unpack. More of them share what is
 //! unpacked: a slab of eight groups, which then meets every token of the tile. Slabs look the same
-//! for every format, so that the loop over tokens, in [`tiles`], is compiled once for all of them.
+//! for every format, so that the loop over tokens, in `tiles.rs`, is compiled once for all of them.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
