@@ -121,7 +121,8 @@ pub struct MemoryFacts {
     pub available_bytes: Option<u64>,
     pub kv_bytes_per_token_f16: u64,
     pub kv_bytes_per_token_f32: u64,
-    pub kv_bytes_per_token_i8: u64,
+    /// None where heads cannot be stored so, as everything of i8.
+    pub kv_bytes_per_token_i8: Option<u64>,
     pub longest_context_f16: Option<usize>,
     pub longest_context_f32: Option<usize>,
     pub longest_context_i8: Option<usize>,
@@ -134,7 +135,7 @@ pub struct CacheCost {
     pub tokens: usize,
     pub f16_bytes: u64,
     pub f32_bytes: u64,
-    pub i8_bytes: u64,
+    pub i8_bytes: Option<u64>,
     pub fits_f16: Option<bool>,
 }
 
@@ -318,18 +319,16 @@ impl MemoryFacts {
         let page = |kv| shape.page_bytes(kv) as u64;
         let cost = |tokens, kv| memory::cache_bytes(shape, tokens, kv);
         let longest = |kv: KvType| {
-            if kv.refusal(shape.head_dim).is_some() {
-                return None;
-            }
             let pages = room.map(|room| (room / page(kv)) as usize);
             pages.map(|pages| pages.saturating_mul(memory::PAGE).min(shape.context))
         };
+        let i8 = KvType::I8.refusal(shape.head_dim).is_none().then_some(KvType::I8);
         let contexts = CONTEXTS.iter().copied().filter(|tokens| *tokens < shape.context);
         let contexts = contexts.chain([shape.context]).map(|tokens| CacheCost {
             tokens,
             f16_bytes: cost(tokens, KvType::F16),
             f32_bytes: cost(tokens, KvType::F32),
-            i8_bytes: cost(tokens, KvType::I8),
+            i8_bytes: i8.map(|kv| cost(tokens, kv)),
             fits_f16: room.map(|room| cost(tokens, KvType::F16) <= room),
         });
         Self {
@@ -337,10 +336,10 @@ impl MemoryFacts {
             available_bytes: available,
             kv_bytes_per_token_f16: page(KvType::F16) / memory::PAGE as u64,
             kv_bytes_per_token_f32: page(KvType::F32) / memory::PAGE as u64,
-            kv_bytes_per_token_i8: page(KvType::I8) / memory::PAGE as u64,
+            kv_bytes_per_token_i8: i8.map(|kv| page(kv) / memory::PAGE as u64),
             longest_context_f16: longest(KvType::F16),
             longest_context_f32: longest(KvType::F32),
-            longest_context_i8: longest(KvType::I8),
+            longest_context_i8: i8.and_then(longest),
             contexts: contexts.collect(),
         }
     }
@@ -360,11 +359,23 @@ impl MemoryFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::tests::shape;
 
     #[test]
     fn dialects_are_told_by_their_marks() {
         assert_eq!(dialect("{{ messages }}"), None);
         assert_eq!(dialect("tools <tool_call>\n<function=f>"), Some("Qwen3-Coder (XML)"));
         assert_eq!(dialect("tools <tool_call>{\"name\": 1}"), Some("Hermes (JSON)"));
+    }
+
+    #[test]
+    fn no_size_is_named_of_a_cache_that_is_refused() {
+        let of = |head_dim| MemoryFacts::of(&Shape { head_dim, ..shape() }, 0);
+        let taken = of(64);
+        assert_eq!(taken.kv_bytes_per_token_i8, Some(taken.kv_bytes_per_token_f16 * 9 / 16));
+        let refused = of(48);
+        assert_eq!((refused.kv_bytes_per_token_i8, refused.longest_context_i8), (None, None));
+        assert!(refused.contexts.iter().all(|context| context.i8_bytes.is_none()));
+        assert!(refused.kv_bytes_per_token_f16 > 0 && !refused.contexts.is_empty());
     }
 }

@@ -172,19 +172,19 @@ fn sampling(f: &mut Formatter<'_>, sampling: &SamplingFacts) -> fmt::Result {
 fn memory(f: &mut Formatter<'_>, memory: &MemoryFacts) -> fmt::Result {
     writeln!(f, "\nMemory")?;
     row(f, "weights", bytes(memory.weights_bytes))?;
-    let per_1k = |per_token: u64| bytes(per_token * 1024);
-    let sizes = [
-        memory.kv_bytes_per_token_f16,
-        memory.kv_bytes_per_token_f32,
-        memory.kv_bytes_per_token_i8,
-    ];
-    let [f16, f32, i8] = sizes.map(per_1k);
-    row(f, "cache", format!("{f16:>9} f16  {f32:>9} f32  {i8:>9} i8  for 1,024 tokens"))?;
+    let sizes = |f16, f32, i8: Option<u64>| {
+        let i8 = i8.map_or(String::new(), |i8| format!("{:>9} i8  ", bytes(i8)));
+        format!("{:>9} f16  {:>9} f32  {i8}", bytes(f16), bytes(f32))
+    };
+    let per_1k = |per_token: u64| per_token * 1024;
+    let (f16, f32) = (memory.kv_bytes_per_token_f16, memory.kv_bytes_per_token_f32);
+    let cache = sizes(per_1k(f16), per_1k(f32), memory.kv_bytes_per_token_i8.map(per_1k));
+    row(f, "cache", format!("{cache}for 1,024 tokens"))?;
     for context in &memory.contexts {
-        let [f16, f32, i8] = [context.f16_bytes, context.f32_bytes, context.i8_bytes].map(bytes);
+        let cache = sizes(context.f16_bytes, context.f32_bytes, context.i8_bytes);
         let fits = if context.fits_f16 == Some(false) { "  does not fit here" } else { "" };
         let tokens = grouped(context.tokens as u64);
-        row(f, "", format!("{f16:>9} f16  {f32:>9} f32  {i8:>9} i8  for {tokens}{fits}"))?;
+        row(f, "", format!("{cache}for {tokens}{fits}"))?;
     }
     let (Some(available), Some(longest)) = (memory.available_bytes, memory.longest_context_f16)
     else {

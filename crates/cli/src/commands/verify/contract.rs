@@ -38,7 +38,7 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files! {
     "kernels" "tensors" "canary" "golden"
     "kv-cache" "rollback" "fork" "first-token" "cache-full" "cache-speedup"
-    "router-sum" "finite" "forward" "transformers" "determinism"
+    "router-sum" "finite" "forward" "transformers" "determinism" "determinism-i8"
     "greedy" "seeds" "guesses" "penalties" "tokenizer" "template"
     "serve-dispatch" "serve-end" "streaming"
     "malformed" "memory" "device" "decode-speed"

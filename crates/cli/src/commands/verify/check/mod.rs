@@ -55,6 +55,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "company", measures: forward::AGREEMENT, run: forward::company },
     Check { name: "logits-file", measures: forward::AGREEMENT, run: forward::logits_file },
     Check { name: "ways", measures: &["f16", "f32"], run: numbers::ways },
+    Check { name: "ways-i8", measures: &["i8"], run: numbers::ways_i8 },
     Check { name: "repeats", measures: &["logits"], run: numbers::repeats },
     Check { name: "greedy", measures: sampling::GREEDY, run: sampling::greedy },
     Check { name: "seeds", measures: sampling::SEEDS, run: sampling::seeds },

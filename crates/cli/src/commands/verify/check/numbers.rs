@@ -31,11 +31,28 @@ struct Way {
 
 /// Every thread count, chunk, batch and instruction set gives the same logits.
 pub fn ways(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
+    ways_with(subject, &[KvType::F16, KvType::F32], samples)
+}
+
+/// The same with a cache of codes, for heads that it takes.
+pub fn ways_i8(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Failure> {
+    match KvType::I8.refusal(subject.opened.shape.head_dim) {
+        Some(reason) => Ok(Measured::Skipped(reason)),
+        None => ways_with(subject, &[KvType::I8], samples),
+    }
+}
+
+/// A digest of all logits for each way of computing them, with each of these caches.
+fn ways_with(
+    subject: &Subject<'_>,
+    caches: &[KvType],
+    samples: &mut Samples,
+) -> Result<Measured, Failure> {
     let n = if subject.is_large() { FEW } else { POSITIONS };
     let n = n.min(subject.opened.shape.context);
     let tokens = subject.tokens(n);
     let Device::Cpu { isa, .. } = subject.device else { return Ok(no_device()) };
-    for (measure, kv) in [("f16", KvType::F16), ("f32", KvType::F32)] {
+    for kv in caches.iter().copied() {
         for ways in plans(subject, *isa) {
             let Way { threads, isa, .. } = ways[0];
             let most = |of: fn(&Way) -> usize| ways.iter().map(of).max().unwrap_or(0);
@@ -46,7 +63,7 @@ pub fn ways(subject: &Subject<'_>, samples: &mut Samples) -> Result<Measured, Fa
             let mut desk = Desk::new(ready.runner, subject.interrupt);
             for way in ways {
                 subject.interrupt.check()?;
-                put(samples, measure, desk.bits(&tokens, way)?);
+                put(samples, kv.name(), desk.bits(&tokens, way)?);
             }
         }
     }
