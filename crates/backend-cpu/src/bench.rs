@@ -1,6 +1,6 @@
 //! What one worker writes on while it has a task.
 
-use qwire_kernels::attention::{self, Fold};
+use qwire_kernels::attention;
 use qwire_kernels::tile::Sums;
 
 /// Tiles of rows that meet a panel together: its weights unpack once for all of them.
@@ -14,6 +14,5 @@ pub(crate) struct Bench {
     pub queries: Vec<f32>, // [n, d], gathered
     pub out: Vec<f32>,     // [n, d]
     pub visible: Vec<usize>,
-    pub folds: Vec<Fold>, // of a row's queries
-    pub y: Vec<f32>,      // a task's experts summed
+    pub y: Vec<f32>, // a task's experts summed
 }

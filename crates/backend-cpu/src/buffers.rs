@@ -13,9 +13,9 @@ const QUERIES: usize = 64;
 /// Tasks of attention for each worker below which tiles are cut into blocks.
 const FEW: usize = 4;
 
-/// Numbers of blocks that are kept until they are folded: 16 MB, of which a system gives what is
+/// Numbers of blocks that are kept until they are folded: 8 MB, of which a system gives what is
 /// written.
-const LINES: usize = 4 << 20;
+const LINES: usize = 2 << 20;
 
 /// The buffers between phases.
 pub(crate) struct Buffers {

@@ -21,7 +21,7 @@ use crate::quantity::{self, grouped};
 /// Memory for everything but weights and cache, at most.
 pub const MARGIN_BYTES: u64 = 256 << 20;
 /// Of which a program takes this for itself: tables, threads, connections, blocks of attention.
-const PROGRAM_BYTES: u64 = 80 << 20;
+const PROGRAM_BYTES: u64 = 64 << 20;
 /// And this what steps write, where nobody says how many rows they have.
 const STEP_BYTES: u64 = 176 << 20;
 /// Rows of a step that are enough wherever something else waits; what is written of them fits.

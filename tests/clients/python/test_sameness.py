@@ -103,7 +103,7 @@ def test_among_15_others(wide, alone):
 
 def test_after_eviction_and_preemption(alone):
     """The cache has room for half of these conversations, each of nine pages."""
-    with Server("--memory", "224M", "--ctx", "2048", "--threads", "2") as server:
+    with Server("--memory", "208M", "--ctx", "2048", "--threads", "2") as server:
         def other(seed):
             fields = {"max_tokens": 500, "seed": seed, "extra_body": {"ignore_eos": True}}
             return said(chat(server.client(), words(30, seed), **fields))

@@ -154,7 +154,7 @@ impl Rows<'_> {
         let stride = wide[floor.shape.kv_heads];
         let bounds = Bounds { rows: &self.tiles.bounds, columns: &columns };
         floor.pool.grid(out, floor.shape.q_dim(), bounds, |worker, tile, head, rect| {
-            let folds = &mut floor.bench(worker).folds;
+            let folds = &mut floor.bench(worker).attention.folds;
             let (rows, columns) = (rect.rows().len(), wide[head]..wide[head + 1]);
             for i in 0..rows {
                 let row = rect.row(i);

@@ -162,7 +162,8 @@ impl Queries<'_> {
 pub struct Scratch {
     page: Vec<f32>,   // keys or values of a page, as they are read
     scores: Vec<f32>, // [n, BLOCK]
-    folds: Vec<Fold>, // [n]
+    /// Of the queries of a task, or of a row of it.
+    pub folds: Vec<Fold>,
     /// m and l of each query, for one that sees nothing of the block whatever they were.
     pub masses: Vec<Mass>,
     /// o of each query [n, d], likewise.

@@ -114,9 +114,9 @@ mod tests {
     fn everything_fits_into_what_was_granted() {
         for (available, memory, context) in [
             (Some(1000 * MB), None, None),
-            (Some(218 * MB), None, None),
-            (Some(100 * MB), Some(206 * MB), None),
-            (None, Some(216 * MB), Some(64)),
+            (Some(200 * MB), None, None),
+            (Some(100 * MB), Some(190 * MB), None),
+            (None, Some(200 * MB), Some(64)),
         ] {
             let budget = budget(available, Terms { memory, context, ..TERMS }).unwrap();
             let granted = memory.or(available.map(|bytes| bytes / 10 * 9)).unwrap();
@@ -142,6 +142,6 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let fault = |memory, context| budget(None, Terms { memory, context, ..TERMS }).unwrap_err();
         assert!(fault(Some(100 * MB), None).contains("the weights take 105 MB"));
-        assert!(fault(Some(196 * MB), Some(10_000)).contains("of cache"));
+        assert!(fault(Some(180 * MB), Some(10_000)).contains("of cache"));
     }
 }
