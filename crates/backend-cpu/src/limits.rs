@@ -121,7 +121,7 @@ fn gop_s(pool: &Pool, isa: Isa, format: &Format) -> f64 {
             let mut done = 0;
             while start.elapsed() < ROUND {
                 for _ in 0..16 {
-                    let panel = Panel { bytes: black_box(&panel), k: K };
+                    let panel = Panel::alone(black_box(&panel), K);
                     format.tile(isa, panel, Acts::Narrow(&packs), &mut sums);
                     black_box(&mut sums);
                 }

@@ -93,18 +93,31 @@ impl Matrix {
         panel / panels * self.weights.rows + panel % panels * ROWS
     }
 
-    /// Panel `panel` of matrix `index` times some neighbouring tiles of `x`, the sums of each.
+    /// Neighbouring panels of matrix `index`, their bytes.
+    pub(crate) fn run(&self, index: usize, panels: Range<usize>) -> &[u8] {
+        let all = self.panels.as_ref().expect("an embedding is not multiplied");
+        let at = |panel: usize| (index * self.panels() + panel) * self.panel_bytes;
+        &all[at(panels.start)..at(panels.end)]
+    }
+
+    /// The panels of a run, one by one, before the run that is read next.
+    pub(crate) fn read<'a>(
+        &self,
+        run: &'a [u8],
+        next: &'a [u8],
+    ) -> impl Iterator<Item = Panel<'a>> + use<'a> {
+        Panel::run(self.panel_bytes, self.weights.k, run, next)
+    }
+
+    /// A panel times some neighbouring tiles of `x`, the sums of each.
     pub(crate) fn tiles(
         &self,
         isa: Isa,
-        (index, panel): (usize, usize),
+        panel: Panel<'_>,
         x: &Activations,
         tiles: Range<usize>,
         sums: &mut [Sums],
     ) {
-        let panels = self.panels.as_ref().expect("an embedding is not multiplied");
-        let at = (index * self.panels() + panel) * self.panel_bytes;
-        let panel = Panel { bytes: &panels[at..at + self.panel_bytes], k: self.weights.k };
         x.with_acts(self.form, tiles, |acts, places| {
             self.format.tile(isa, panel, acts, &mut sums[places]);
         });

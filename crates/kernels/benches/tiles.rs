@@ -176,9 +176,11 @@ fn measure(
     let size = format.layout.panel_bytes(K);
     let part = |thread: usize| {
         let mut sums = vec![[[0.0; ROWS]; TOKENS]; tiles];
-        for strip in weights.chunks(size * STRIP).skip(thread).step_by(threads) {
-            for bytes in black_box(strip).chunks_exact(size) {
-                format.tile(isa, Panel { bytes, k: K }, acts, &mut sums);
+        let mut strips = weights.chunks(size * STRIP).skip(thread).step_by(threads).peekable();
+        while let Some(strip) = strips.next() {
+            let next = strips.peek().copied().unwrap_or(&[]);
+            for panel in Panel::run(size, K, black_box(strip), next) {
+                format.tile(isa, panel, acts, &mut sums);
                 black_box(&mut sums);
             }
         }

@@ -76,13 +76,13 @@ impl Floor<'_> {
         self.pool.chunks(to, MOVED, |_, i, to| to.copy_from_slice(&from[i * MOVED..][..to.len()]));
     }
 
-    /// Panels of a task. A few rows stream the weights, in runs as long as the workers can share;
-    /// for many, the panels of a task stay in cache while tiles of rows pass.
+    /// Panels of a task. A few rows stream the weights, in tasks so short that nobody waits long
+    /// for the last of them; for many, the panels of a task stay in cache while tiles pass.
     fn strip(&self, panels: usize, rows: usize) -> usize {
         if rows > TOKENS {
             STRIP
         } else {
-            (panels / (STRIP * self.pool.workers())).clamp(STRIP, 16 * STRIP)
+            (panels / (TASKS * self.pool.workers())).clamp(STRIP, 16 * STRIP)
         }
     }
 
@@ -179,12 +179,14 @@ impl Floor<'_> {
         let bounds = Bounds { rows: &[0, rows], columns: &columns };
         self.pool.grid(out, stride, bounds, |worker, _, strip, rect| {
             let bench = &mut *self.bench(worker);
+            let run = |strip: &Strip| matrices[strip.matrix].run(0, strip.panels.clone());
+            let next = strips.get(strip + 1).map_or(&[][..], run);
             let strip = &strips[strip];
             let matrix = matrices[strip.matrix];
             for tiles in together(0..x.tiles.len()) {
-                for panel in strip.panels.clone() {
-                    matrix.tiles(self.isa, (0, panel), x, tiles.clone(), &mut bench.sums);
-                    let outputs = matrix.rows_of(panel);
+                for (panel, i) in matrix.read(run(strip), next).zip(strip.panels.clone()) {
+                    matrix.tiles(self.isa, panel, x, tiles.clone(), &mut bench.sums);
+                    let outputs = matrix.rows_of(i);
                     let at = outputs.start - strip.panels.start * ROWS;
                     for (row, sums) in x.sums(tiles.clone(), &bench.sums) {
                         let out = &mut rect.row(row)[at..at + outputs.len()];
@@ -204,6 +206,9 @@ const MOVED: usize = 256 << 10;
 
 /// Panels of a task, at least.
 const STRIP: usize = 4;
+
+/// Tasks of a worker, where it streams weights.
+const TASKS: usize = 16;
 
 /// Some panels of one of several matrices that stand side by side.
 struct Strip {
@@ -335,14 +340,18 @@ impl Backend for Cpu {
         let (h, first_tiles) = (&b.h, first_tiles(&b.h.tiles, &groups.bounds));
         let columns = floor.cuts(ffn, rows);
         let bounds = Bounds { rows: &groups.bounds, columns: &columns };
-        floor.pool.grid(&mut b.m.floats, ffn, bounds, |worker, group, _, rect| {
+        floor.pool.grid(&mut b.m.floats, ffn, bounds, |worker, group, strip, rect| {
             let bench = &mut *floor.bench(worker);
-            let (expert, first) = (groups.experts[group], rect.columns().start / ROWS);
+            let panels = |matrix| {
+                let run = |group, strip| run(matrix, &groups.experts, &columns, (group, strip));
+                let next = either(run(group, strip + 1), run(group + 1, 0));
+                matrix.read(run(group, strip), next)
+            };
             for tiles in together(first_tiles[group]..first_tiles[group + 1]) {
-                for (i, at) in (0..rect.columns().len()).step_by(ROWS).enumerate() {
-                    let panel = (expert, first + i);
-                    experts.gate.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.gates);
-                    experts.up.tiles(floor.isa, panel, h, tiles.clone(), &mut bench.sums);
+                let pairs = panels(&experts.gate).zip(panels(&experts.up));
+                for ((gate_panel, up), at) in pairs.zip((0..).step_by(ROWS)) {
+                    experts.gate.tiles(floor.isa, gate_panel, h, tiles.clone(), &mut bench.gates);
+                    experts.up.tiles(floor.isa, up, h, tiles.clone(), &mut bench.sums);
                     let gates = h.sums(tiles.clone(), &bench.gates);
                     for ((pair, gates), (_, ups)) in gates.zip(h.sums(tiles.clone(), &bench.sums)) {
                         let m = rect.row(pair - groups.bounds[group]);
@@ -366,15 +375,17 @@ impl Backend for Cpu {
         let (m, first_tiles) = (&b.m, first_tiles(&b.m.tiles, &groups.bounds));
         let columns = floor.cuts(hidden, rows);
         let bounds = Bounds { rows: &[0, rows], columns: &columns };
-        floor.pool.grid(&mut b.x, hidden, bounds, |worker, _, _, rect| {
+        floor.pool.grid(&mut b.x, hidden, bounds, |worker, _, strip, rect| {
             let Bench { sums, y, .. } = &mut *floor.bench(worker);
-            let (width, first) = (rect.columns().len(), rect.columns().start / ROWS);
+            let width = rect.columns().len();
+            let run = |group, strip| run(&experts.down, &groups.experts, &columns, (group, strip));
             y.clear();
             y.resize(rows * width, 0.0);
-            for (group, expert) in groups.experts.iter().enumerate() {
+            for group in 0..groups.experts.len() {
+                let next = either(run(group + 1, strip), run(0, strip + 1));
                 for tiles in together(first_tiles[group]..first_tiles[group + 1]) {
-                    for (i, at) in (0..width).step_by(ROWS).enumerate() {
-                        let panel = (*expert, first + i);
+                    let panels = experts.down.read(run(group, strip), next);
+                    for (panel, at) in panels.zip((0..).step_by(ROWS)) {
                         experts.down.tiles(floor.isa, panel, m, tiles.clone(), sums);
                         for (pair, sums) in m.sums(tiles.clone(), sums) {
                             let y = &mut y[groups.rows[pair] * width..][at..width];
@@ -512,6 +523,25 @@ fn add(x: &mut [f32], acc: &[f32]) {
 fn together(tiles: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = tiles.end;
     tiles.step_by(TILES).map(move |first| first..end.min(first + TILES))
+}
+
+/// The panels of an expert, counted among those that are visited, within a strip of columns; none
+/// behind the last expert or strip.
+fn run<'a>(
+    matrix: &'a Matrix,
+    experts: &[usize],
+    columns: &[usize],
+    (group, strip): (usize, usize),
+) -> &'a [u8] {
+    match (experts.get(group), columns.get(strip..).unwrap_or(&[])) {
+        (Some(expert), [start, end, ..]) => matrix.run(*expert, start / ROWS..end.div_ceil(ROWS)),
+        _ => &[],
+    }
+}
+
+/// The first of two runs, or where it is empty the second.
+fn either<'a>(first: &'a [u8], second: &'a [u8]) -> &'a [u8] {
+    if first.is_empty() { second } else { first }
 }
 
 /// The first tile of each group, and the end.

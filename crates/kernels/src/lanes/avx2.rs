@@ -6,7 +6,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128,
+    __m256, __m256i, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128,
     _mm_prefetch, _mm_setr_epi32, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
     _mm256_add_ps, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_castps_si256,
     _mm256_castsi256_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
@@ -16,7 +16,6 @@ use std::arch::x86_64::{
     _mm256_shuffle_epi8, _mm256_sign_epi8, _mm256_sll_epi32, _mm256_srl_epi32, _mm256_storeu_ps,
     _mm256_sub_epi16, _mm256_sub_epi32, _mm256_xor_si256,
 };
-use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::heads::{ANY, USUAL};
 use crate::attention::{BLOCK, Element, F16, GROUP, PAGE, Page, Stored, TILE, scales};
@@ -174,15 +173,6 @@ operations! {
         }
         lanes
     }
-    /// Asks for the bytes some blocks ahead, here and now: requests that a compiler gathers in one
-    /// place fill the queue of misses and halve the speed of a stream.
-    fn prefetch(block: &[u8]) -> () {
-        for line in (0..block.len()).step_by(64) {
-            let ahead = block.as_ptr().wrapping_add(line + AHEAD);
-            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-        }
-        compiler_fence(Ordering::SeqCst);
-    }
     /// Sums of two products of bytes in 16 bits, codes without and x with sign.
     fn pairs(codes: I, x: I) -> I {
         [_mm256_maddubs_epi16(codes[0], x[0]), _mm256_maddubs_epi16(codes[1], x[1])]
@@ -330,9 +320,6 @@ super::floats! { "avx2,fma,f16c", [4 2 1] }
 super::heads! { "avx2,fma,f16c", score [4 x 1 2 x 2 1 x 4], weigh [4 x 1 2 x 2 1 x 4] }
 super::shared_parts! { "avx2,fma,f16c" }
 super::tiles! { "avx2,fma,f16c", [16 | 8 | 4 => 16 / 4, 2 2 => 2 / 2, 2 1 => 1 / 1, 1] }
-
-/// How far ahead of the block in work memory is asked for.
-const AHEAD: usize = 4096;
 
 /// Whether a tile with more tokens than run side by side loops over as many as it has.
 const LOOPED: bool = true;

@@ -3,20 +3,18 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m512, __m512i, _CMP_GE_OQ, _MM_HINT_T0, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_loadu_si128,
-    _mm_prefetch, _mm_storeu_si128, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps,
-    _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_castps_si512, _mm512_castsi512_ps,
-    _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
-    _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_epu32, _mm512_mul_ps,
-    _mm512_mullo_epi32, _mm512_or_si512, _mm512_reduce_add_epi32, _mm512_reduce_max_epu32,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_shuffle_i32x4, _mm512_sll_epi32, _mm512_slli_epi32,
-    _mm512_srai_epi32, _mm512_srl_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
-    _mm512_xor_si512,
+    __m512, __m512i, _CMP_GE_OQ, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_prefetch,
+    _mm_storeu_si128, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+    _mm512_cvtepi8_epi32, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
+    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_max_epu32, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_or_si512,
+    _mm512_reduce_add_epi32, _mm512_reduce_max_epu32, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_i32x4,
+    _mm512_sll_epi32, _mm512_slli_epi32, _mm512_srai_epi32, _mm512_srl_epi32, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
-use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::heads::{ANY, USUAL};
 use crate::activation::{OUTLIER, ROUNDER, Row, TOO_LARGE, TOO_SMALL, largest};
@@ -149,15 +147,6 @@ operations! {
         unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), x) };
         lanes
     }
-    /// Asks for the bytes some blocks ahead, here and now: requests that a compiler gathers in one
-    /// place fill the queue of misses and halve the speed of a stream.
-    fn prefetch(block: &[u8]) -> () {
-        for line in (0..block.len()).step_by(64) {
-            let ahead = block.as_ptr().wrapping_add(line + AHEAD);
-            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-        }
-        compiler_fence(Ordering::SeqCst);
-    }
 }
 
 super::floats! { "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c", [8 4 2 1] }
@@ -170,9 +159,6 @@ super::tiles! {
     "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c",
     [16 => 16 / 8, 4 8 => 8 / 8, 4 4 => 4 / 4, 4 2 => 2 / 2, 2 1 => 1 / 1, 1]
 }
-
-/// How far ahead of the block in work memory is asked for.
-const AHEAD: usize = 8192;
 
 /// Codes of 8 bits are multiplied as they are, without sign.
 pub(crate) const CENTRED: bool = false;

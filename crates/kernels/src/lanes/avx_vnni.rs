@@ -5,8 +5,8 @@ use std::arch::x86_64::_mm256_dpbusd_avx_epi32;
 
 pub(crate) use super::avx2::{
     ABREAST, F, I, add, and, bits, bytes, dword, float, fma, halves, in_step, int, load, lookup,
-    mul, multiply_abreast, negate, none, number, numbers, or, plus, prefetch, shl, shr, signed,
-    store, sub, times, unread, words, xor, zero,
+    mul, multiply_abreast, negate, none, number, numbers, or, plus, shl, shr, signed, store, sub,
+    times, unread, words, xor, zero,
 };
 
 /// part + the four products of bytes, codes without and x with sign.

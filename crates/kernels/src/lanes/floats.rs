@@ -20,17 +20,20 @@ macro_rules! floats {
 
         #[target_feature(enable = $features)]
         fn float_tokens<W: FloatFormat, const N: usize>(
-            panel: &[u8],
-            k: usize,
+            panel: Panel<'_>,
             tokens: &[&[f32]],
             sums: &mut [[f32; ROWS]],
         ) {
             let mut x: [&[f32]; N] = [&[]; N];
             for n in 0..N {
-                x[n] = &tokens[n][..k];
+                x[n] = &tokens[n][..panel.k];
             }
-            let mut acc = [zero(); N];
-            for (at, weights) in panel.chunks_exact(ROWS * W::BYTES).take(k).enumerate() {
+            let (mut acc, mut ahead, width) = ([zero(); N], panel.ahead, ROWS * W::BYTES);
+            let each = $crate::tile::ahead::LINE / width;
+            for (at, weights) in panel.bytes.chunks_exact(width).take(panel.k).enumerate() {
+                if at.is_multiple_of(each) {
+                    ahead.ask(1);
+                }
                 let w = values::<W>(weights);
                 for n in 0..N {
                     acc[n] = fma(w, float(x[n][at]), acc[n]);
@@ -44,14 +47,13 @@ macro_rules! floats {
         /// acc = fma(w_k, x_k, acc), k ascending, for every token.
         #[target_feature(enable = $features)]
         pub(crate) fn float_panel<W: FloatFormat>(
-            panel: &[u8],
-            k: usize,
+            panel: Panel<'_>,
             tokens: &[&[f32]],
             sums: &mut [[f32; ROWS]],
         ) {
             let mut done = 0;
             $(while tokens.len() - done >= $n {
-                float_tokens::<W, $n>(panel, k, &tokens[done..], &mut sums[done..]);
+                float_tokens::<W, $n>(panel, &tokens[done..], &mut sums[done..]);
                 done += $n;
             })*
         }

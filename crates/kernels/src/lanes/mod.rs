@@ -19,11 +19,7 @@ mod heads;
 mod parts;
 mod tiles;
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::slice;
-#[cfg(target_arch = "x86_64")]
-use std::sync::atomic::{Ordering, compiler_fence};
 
 use crate::Isa;
 use crate::activation::Row;
@@ -38,30 +34,11 @@ use {floats::floats, heads::heads};
 #[cfg(target_arch = "x86_64")]
 use {parts::shared_parts, tiles::tiles};
 
-/// Asks for what comes 16 KB after these bytes of weights that pass once, here and now: requests
-/// that a compiler gathers in one place fill the queue of misses and halve the speed of a stream.
-/// Those 16 KB are asked for in four places in turn, since four streams keep more loads under way
-/// than one does, and come into the second level, which has room for them.
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)]
-#[inline(always)]
-pub(crate) fn stream(bytes: &[u8]) {
-    const WINDOW: usize = 16 << 10;
-    for line in (0..bytes.len()).step_by(64) {
-        let ahead = bytes.as_ptr().wrapping_add(line + WINDOW);
-        let at = ahead.addr() % WINDOW;
-        let asked = at / 64 % 4 * (WINDOW / 4) + at / 256 * 64;
-        // SAFETY: a hint, which every processor of this architecture takes for any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_sub(at).wrapping_add(asked).cast()) };
-    }
-    compiler_fence(Ordering::SeqCst);
-}
-
 /// Most tokens that AVX2 multiplies in two planes of bytes while weights unpack; more are words.
 pub(crate) const PLANES_MOST: usize = 2;
 
-/// A kernel: panel, k, tiles of tokens, the sums of each.
-pub(crate) type Kernel<const P: usize> = fn(&[u8], usize, &[Pack<P>], &mut [Sums]);
+/// A kernel: panel, tiles of tokens, the sums of each.
+pub(crate) type Kernel<const P: usize> = fn(Panel<'_>, &[Pack<P>], &mut [Sums]);
 
 /// Kernels for narrow and for wide activations.
 pub(crate) type Pair = (Kernel<1>, Kernel<2>);
@@ -143,10 +120,10 @@ pub(crate) fn float_tile<W: FloatFormat>(
         Level::Scalar => tile::float_definition::<W>(panel, tokens, sums),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: this Isa exists only on processors with these features.
-        Level::Avx512 => unsafe { avx512::float_panel::<W>(panel.bytes, panel.k, tokens, sums) },
+        Level::Avx512 => unsafe { avx512::float_panel::<W>(panel, tokens, sums) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        _ => unsafe { avx2::float_panel::<W>(panel.bytes, panel.k, tokens, sums) },
+        _ => unsafe { avx2::float_panel::<W>(panel, tokens, sums) },
         #[cfg(not(target_arch = "x86_64"))]
         _ => unreachable!("it is not on this processor"),
     }
@@ -237,7 +214,8 @@ macro_rules! kernel_body {
         use $crate::tile::pack::{Pack, View};
         use $crate::quant::QuantFormat;
         use $crate::quant::layout::layout;
-        use $crate::tile::Sums;
+        use $crate::tile::ahead::LINE;
+        use $crate::tile::{Panel, Sums};
 
         const HEAD: usize = layout::<$format>().part(true);
         const BLOCK: usize = layout::<$format>().part(false);
@@ -254,15 +232,12 @@ macro_rules! kernel_body {
         /// Codes of 8 bits may be multiplied without their zero point.
         const FIRST: Option<usize> = if CENTRED && BITS == 8 { None } else { ZERO };
 
-        /// Where each group's share of a block's cache lines begins.
-        const LINES: [usize; GROUPS + 1] = {
-            let (mut lines, mut g) = ([0; GROUPS + 1], 1);
-            while g <= GROUPS {
-                lines[g] = BLOCK * g / GROUPS / 64 * 64;
-                g += 1;
-            }
-            lines
-        };
+        /// How many lines of what lies ahead a group asks for: all together as many as a block and
+        /// its share of the head take.
+        const fn asks(group: usize) -> usize {
+            let lines = (HEAD + BLOCK).div_ceil(LINE);
+            lines * (group + 1) / GROUPS - lines * group / GROUPS
+        }
 
         type Group = Unpacked<SCALES, BIASES>;
 
@@ -292,18 +267,17 @@ macro_rules! kernel_body {
         /// T tokens, multiplied while the weights unpack.
         #[target_feature(enable = $features)]
         fn direct<const T: usize, const P: usize>(
-            panel: &[u8],
-            k: usize,
+            panel: Panel<'_>,
             x: View<'_, P>,
             sums: &mut Sums,
         ) {
-            let (heads, blocks) = panel.split_at(layout::<$format>().head_bytes(k));
-            let (mut acc, groups) = ([zero(); T], x.groups(SCALES));
+            let (heads, blocks) = panel.bytes.split_at(layout::<$format>().head_bytes(panel.k));
+            let (mut acc, groups, mut ahead) = ([zero(); T], x.groups(SCALES), panel.ahead);
             for (b, block) in blocks.as_chunks::<BLOCK>().0.iter().enumerate() {
                 let head = heads[b * HEAD..].first_chunk::<HEAD>().expect("a head per block");
                 let x = groups.cut(T, SCALES, b * GROUPS, GROUPS);
                 $crate::lanes::unrolled!(GROUPS, G => {
-                    $crate::lanes::stream(&block[LINES[G]..LINES[G + 1]]);
+                    ahead.ask(const { asks(G) });
                     let (group, x) = (group::<G>(head, unread(block)), x.cut(T, SCALES, G, 1));
                     $crate::lanes::add_group!(
                         multiply_in_step, T / T, P, SCALES, BIASES, BITS, &group, FIRST, x, acc
@@ -330,31 +304,31 @@ macro_rules! kernel_body {
         }
 
         #[allow(unsafe_code)]
-        fn run<const P: usize>(panel: &[u8], k: usize, tiles: &[Pack<P>], sums: &mut [Sums]) {
+        fn run<const P: usize>(panel: Panel<'_>, tiles: &[Pack<P>], sums: &mut [Sums]) {
             let most = const { direct_most(P) };
             let alone = if let [pack] = tiles { pack.view().tokens } else { 0 };
             // SAFETY: kernels are reached only through an `Isa` that this processor has.
             unsafe {
                 match alone {
-                    1 if most >= 1 => direct::<1, P>(panel, k, tiles[0].view(), &mut sums[0]),
-                    2 if most >= 2 => direct::<2, P>(panel, k, tiles[0].view(), &mut sums[0]),
-                    4 if most >= 4 => direct::<4, P>(panel, k, tiles[0].view(), &mut sums[0]),
-                    _ => many::<P, SCALES, BIASES, BITS>(slab, ZERO, panel, k, tiles, sums),
+                    1 if most >= 1 => direct::<1, P>(panel, tiles[0].view(), &mut sums[0]),
+                    2 if most >= 2 => direct::<2, P>(panel, tiles[0].view(), &mut sums[0]),
+                    4 if most >= 4 => direct::<4, P>(panel, tiles[0].view(), &mut sums[0]),
+                    _ => many::<P, SCALES, BIASES, BITS>(slab, ZERO, panel, tiles, sums),
                 }
                 for (pack, sums) in tiles.iter().zip(sums) {
                     if !pack.view().outliers.is_empty() {
-                        add_outliers(panel, k, pack.view(), sums);
+                        add_outliers(panel.bytes, panel.k, pack.view(), sums);
                     }
                 }
             }
         }
 
-        pub(super) fn narrow(panel: &[u8], k: usize, tiles: &[Pack<1>], sums: &mut [Sums]) {
-            run(panel, k, tiles, sums);
+        pub(super) fn narrow(panel: Panel<'_>, tiles: &[Pack<1>], sums: &mut [Sums]) {
+            run(panel, tiles, sums);
         }
 
-        pub(super) fn wide(panel: &[u8], k: usize, tiles: &[Pack<2>], sums: &mut [Sums]) {
-            run(panel, k, tiles, sums);
+        pub(super) fn wide(panel: Panel<'_>, tiles: &[Pack<2>], sums: &mut [Sums]) {
+            run(panel, tiles, sums);
         }
     };
 }

@@ -89,7 +89,8 @@ macro_rules! tiles {
     ($features:literal,
      [$($($tokens:literal)|+ => $most:literal / $together:literal, $fewer:literal)*]) => {
         use $crate::tile::pack::{Pack, View};
-        use $crate::tile::{ROWS as TILE_ROWS, Sums, TOKENS};
+        use $crate::tile::ahead::{Ahead, LINE};
+        use $crate::tile::{Panel, ROWS as TILE_ROWS, Sums, TOKENS};
 
         /// 32 codes of sixteen rows. In bytes dword j of each lane holds k = 4 j .. 4 j + 4; in
         /// words it holds the former two of them, and dword 8 + j the latter.
@@ -112,7 +113,7 @@ macro_rules! tiles {
             unsafe fn(&[u8], usize, usize, &mut [Unpacked<SCALES, BIASES>; 8]);
 
         /// Adds `groups` of the slab, the first of them at `at`, to the sums of one tile. Asks for
-        /// what lies ahead of these bytes, a share with each group.
+        /// lines of what lies ahead, a share with each group.
         #[target_feature(enable = $features)]
         fn add_slab<
             const T: usize,
@@ -127,7 +128,7 @@ macro_rules! tiles {
             zero_log: Option<usize>,
             at: usize,
             x: View<'_, P>,
-            bytes: &[u8],
+            mut ahead: Ahead<'_>,
             sums: &mut Sums,
         ) {
             // Codes of 8 bits may be multiplied without their zero point.
@@ -143,9 +144,9 @@ macro_rules! tiles {
             let shifted = zero_log.map(|_| 0);
             let mut acc = [zero(); T];
             acc[..tokens].iter_mut().zip(&*sums).for_each(|(acc, sums)| *acc = numbers(sums));
-            let mut shares = bytes.chunks(bytes.len().div_ceil(groups.len()).max(1));
+            let share = ahead.share(groups.len());
             for (g, group) in groups.iter().enumerate() {
-                prefetch(shares.next().unwrap_or(&[]));
+                ahead.ask(share);
                 let x = x.cut(tokens, SCALES, g, 1);
                 $crate::lanes::add_group!(
                     multiply, tokens / N, P, SCALES, BIASES, BITS, group, shifted, x, acc
@@ -167,17 +168,17 @@ macro_rules! tiles {
             zero_log: Option<usize>,
             at: usize,
             x: View<'_, P>,
-            bytes: &[u8],
+            ahead: Ahead<'_>,
             sums: &mut Sums,
         ) {
             match x.tokens {
                 $($($tokens)|+ if is_long(P, BITS, SCALES) => {
                     add_slab::<$most, $fewer, P, DWORDS, SCALES, BIASES, BITS>(
-                        slab, zero_log, at, x, bytes, sums,
+                        slab, zero_log, at, x, ahead, sums,
                     );
                 }
                 $($tokens)|+ => add_slab::<$most, $together, P, DWORDS, SCALES, BIASES, BITS>(
-                    slab, zero_log, at, x, bytes, sums,
+                    slab, zero_log, at, x, ahead, sums,
                 ),)*
                 other => panic!("no kernel takes {other} tokens"),
             }
@@ -193,11 +194,11 @@ macro_rules! tiles {
         >(
             unpack: Slab<SCALES, BIASES>,
             zero_log: Option<usize>,
-            panel: &[u8],
-            k: usize,
+            panel: Panel<'_>,
             tiles: &[Pack<P>],
             sums: &mut [Sums],
         ) {
+            let Panel { bytes: panel, k, mut ahead } = panel;
             let (scale, bias) = ([zero(); SCALES], [zero(); BIASES]);
             let mut slab = [Unpacked { codes: [none(); 8], scale, bias }; 8];
             let mut words = [Unpacked { codes: [none(); 16], scale, bias }; 8];
@@ -215,16 +216,16 @@ macro_rules! tiles {
                     }
                 }
                 let (slab, words) = (&slab[..groups], &words[..groups]);
-                let place = |group: usize| panel.len() * group / (k / 32);
-                let mut bytes = &panel[place(at)..place(at + groups)];
+                let place = |group: usize| panel.len() / LINE * group / (k / 32);
+                let mut lines = place(at + groups) - place(at);
                 for (pack, sums) in tiles.iter().zip(&mut *sums) {
                     let x = pack.view();
+                    let ahead = ahead.take(std::mem::take(&mut lines));
                     if in_words && x.words {
-                        add_tile::<P, 16, SCALES, BIASES, WORD>(words, None, at, x, bytes, sums);
+                        add_tile::<P, 16, SCALES, BIASES, WORD>(words, None, at, x, ahead, sums);
                     } else {
-                        add_tile::<P, 8, SCALES, BIASES, BITS>(slab, zero_log, at, x, bytes, sums);
+                        add_tile::<P, 8, SCALES, BIASES, BITS>(slab, zero_log, at, x, ahead, sums);
                     }
-                    bytes = &[];
                 }
             }
         }

@@ -11,12 +11,14 @@
 //! ```
 //! Float formats read unquantised activations: acc = fma(w_k, x_k, acc), k ascending.
 
+pub mod ahead;
 pub mod pack;
 
 use crate::Isa;
 use crate::activation;
 use crate::lanes;
 use crate::quant::{Block, FloatFormat, QuantFormat, layout};
+use ahead::Ahead;
 use pack::{Pack, View};
 
 /// Rows in a panel.
@@ -34,6 +36,22 @@ pub struct Panel<'a> {
     pub bytes: &'a [u8],
     /// Values per row.
     pub k: usize,
+    /// What to ask for while it is read.
+    pub ahead: Ahead<'a>,
+}
+
+impl<'a> Panel<'a> {
+    /// A panel of which nobody knows what is read after it.
+    pub fn alone(bytes: &'a [u8], k: usize) -> Self {
+        Self { bytes, k, ahead: Ahead::new(bytes, 0, bytes.len()) }
+    }
+
+    /// The panels of a run in order, each of `size` bytes and with k values a row, before the run
+    /// that is read `next`.
+    pub fn run(size: usize, k: usize, run: &'a [u8], next: &'a [u8]) -> impl Iterator<Item = Self> {
+        let aheads = ahead::each(size, run, next);
+        run.chunks_exact(size).zip(aheads).map(move |(bytes, ahead)| Self { bytes, k, ahead })
+    }
 }
 
 /// Activations of some tiles of tokens, in the form that the matrix reads.
@@ -63,8 +81,8 @@ pub(crate) fn quantised<F: QuantFormat>(
     let kernels = F::KERNELS.of(isa.level());
     let (narrow, wide) = kernels.unwrap_or((definition::<F, 1>, definition::<F, 2>));
     match acts {
-        Acts::Narrow(x) => narrow(panel.bytes, panel.k, x, sums),
-        Acts::Wide(x) => wide(panel.bytes, panel.k, x, sums),
+        Acts::Narrow(x) => narrow(panel, x, sums),
+        Acts::Wide(x) => wide(panel, x, sums),
         Acts::Float(_) => panic!("{} weights read quantised activations", F::NAME),
     }
 }
@@ -79,14 +97,13 @@ pub(crate) fn float<F: FloatFormat>(isa: Isa, panel: Panel<'_>, acts: Acts<'_>, 
 
 /// The definition, row by row.
 fn definition<F: QuantFormat, const P: usize>(
-    panel: &[u8],
-    k: usize,
+    panel: Panel<'_>,
     tiles: &[Pack<P>],
     sums: &mut [Sums],
 ) {
-    let mut row = vec![0; k / F::BLOCK * F::BYTES];
+    let mut row = vec![0; panel.k / F::BLOCK * F::BYTES];
     for lane in 0..ROWS {
-        layout::layout::<F>().unpack(panel, k, lane, &mut row);
+        layout::layout::<F>().unpack(panel.bytes, panel.k, lane, &mut row);
         for (pack, sums) in tiles.iter().zip(&mut *sums) {
             let x = pack.view();
             for (t, sums) in sums[..x.tokens].iter_mut().enumerate() {

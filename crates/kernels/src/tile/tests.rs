@@ -25,7 +25,7 @@ fn run(isa: Isa, format: &Format, rows: &[u8], x: &[Vec<f32>], wide: bool) -> Ve
     let k = x[0].len();
     let mut bytes = vec![0; format.layout.panel_bytes(k)];
     format.layout.pack(rows, k, &mut bytes);
-    let panel = Panel { bytes: &bytes, k };
+    let panel = Panel::alone(&bytes, k);
     let mut tiles: Vec<&[Vec<f32>]> = Vec::new();
     let mut rest = x;
     while !rest.is_empty() {

@@ -13,6 +13,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("crates/kernels/src/lanes/heads.rs", "calls kernels of the probed instruction set"),
     ("crates/kernels/src/lanes/mod.rs", "calls kernels of the probed instruction set"),
     ("crates/kernels/src/lanes/tiles.rs", "names functions of one instruction set"),
+    ("crates/kernels/src/tile/ahead.rs", "hints to the processor"),
     ("crates/kernels/benches/tiles.rs", "times the bare loop of the probed instruction set"),
     ("crates/gguf/tests/mutants.rs", "an allocator that counts"),
     ("crates/backend-cpu/src/memory.rs", "maps a sidecar into memory"),

@@ -168,7 +168,7 @@ pub fn kernels(format: &Format, fault: Option<Fault>, samples: &mut Samples) {
     format.tame(&mut rows, 0.03);
     let mut bytes = vec![0; format.layout.panel_bytes(K)];
     format.layout.pack(&rows, K, &mut bytes);
-    let panel = Panel { bytes: &bytes, k: K };
+    let panel = Panel::alone(&bytes, K);
     for tokens in [1, 2, 4, TOKENS] {
         let mut x: Vec<Vec<f32>> = (0..tokens)
             .map(|_| (0..K).map(|_| next() as f32 / 1_073_741_824.0 - 1.0).collect())
