@@ -343,15 +343,16 @@ impl Backend for Cpu {
         floor.pool.grid(&mut b.m.floats, ffn, bounds, |worker, group, strip, rect| {
             let bench = &mut *floor.bench(worker);
             let panels = |matrix| {
-                let run = |group, strip| run(matrix, &groups.experts, &columns, (group, strip));
+                let run =
+                    |group, strip| expert_run(matrix, &groups.experts, &columns, (group, strip));
                 let next = either(run(group, strip + 1), run(group + 1, 0));
                 matrix.read(run(group, strip), next)
             };
             for tiles in together(first_tiles[group]..first_tiles[group + 1]) {
                 let pairs = panels(&experts.gate).zip(panels(&experts.up));
-                for ((gate_panel, up), at) in pairs.zip((0..).step_by(ROWS)) {
+                for ((gate_panel, up_panel), at) in pairs.zip((0..).step_by(ROWS)) {
                     experts.gate.tiles(floor.isa, gate_panel, h, tiles.clone(), &mut bench.gates);
-                    experts.up.tiles(floor.isa, up, h, tiles.clone(), &mut bench.sums);
+                    experts.up.tiles(floor.isa, up_panel, h, tiles.clone(), &mut bench.sums);
                     let gates = h.sums(tiles.clone(), &bench.gates);
                     for ((pair, gates), (_, ups)) in gates.zip(h.sums(tiles.clone(), &bench.sums)) {
                         let m = rect.row(pair - groups.bounds[group]);
@@ -378,7 +379,8 @@ impl Backend for Cpu {
         floor.pool.grid(&mut b.x, hidden, bounds, |worker, _, strip, rect| {
             let Bench { sums, y, .. } = &mut *floor.bench(worker);
             let width = rect.columns().len();
-            let run = |group, strip| run(&experts.down, &groups.experts, &columns, (group, strip));
+            let visited = &groups.experts;
+            let run = |group, strip| expert_run(&experts.down, visited, &columns, (group, strip));
             y.clear();
             y.resize(rows * width, 0.0);
             for group in 0..groups.experts.len() {
@@ -527,7 +529,7 @@ fn together(tiles: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 
 /// The panels of an expert, counted among those that are visited, within a strip of columns; none
 /// behind the last expert or strip.
-fn run<'a>(
+fn expert_run<'a>(
     matrix: &'a Matrix,
     experts: &[usize],
     columns: &[usize],
