@@ -118,6 +118,8 @@ macro_rules! heads {
     ($features:literal,
      score [$($queries:literal x $tiles:literal)*],
      weigh [$($rows:literal x $vectors:literal)*]) => {
+        use $crate::tile::ahead::place;
+
         /// What is read of sixteen stored numbers under their scales.
         #[target_feature(enable = $features)]
         #[inline]
@@ -129,17 +131,15 @@ macro_rules! heads {
             }
         }
 
-        /// Asks for some of a page's cache lines, in an order that begins in each quarter at once:
-        /// more streams keep more loads under way than one does. They come into the second level,
-        /// since the first holds the page in work.
+        /// Asks for some of a page's cache lines, in several places at once. They come into the
+        /// second level, since the first holds the page in work.
         #[target_feature(enable = $features)]
         #[inline]
         fn request<E>(numbers: &[E], d: usize, at: usize, len: usize) {
-            let (first, quarter) = (numbers.as_ptr().cast::<i8>(), PAGE / 4 * d * size_of::<E>());
-            let line = at * size_of::<E>() / 64;
-            for line in line..line + (len * size_of::<E>()).div_ceil(64) {
-                let at = line % 4 * quarter + line / 4 * 64;
-                _mm_prefetch::<_MM_HINT_T1>(first.wrapping_add(at));
+            let (start, first) = (numbers.as_ptr().cast::<i8>(), at * size_of::<E>() / LINE);
+            for line in first..first + (len * size_of::<E>()).div_ceil(LINE) {
+                let at = place(PAGE * d * size_of::<E>(), line);
+                _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(at));
             }
         }
 

@@ -112,8 +112,8 @@ macro_rules! tiles {
         type Slab<const SCALES: usize, const BIASES: usize> =
             unsafe fn(&[u8], usize, usize, &mut [Unpacked<SCALES, BIASES>; 8]);
 
-        /// Adds `groups` of the slab, the first of them at `at`, to the sums of one tile. Asks for
-        /// lines of what lies ahead, a share with each group.
+        /// Adds `groups` of the slab, the first of them at `at`, to the sums of one tile. Each of
+        /// them `asks` for some lines of what lies ahead.
         #[target_feature(enable = $features)]
         fn add_slab<
             const T: usize,
@@ -128,7 +128,7 @@ macro_rules! tiles {
             zero_log: Option<usize>,
             at: usize,
             x: View<'_, P>,
-            mut ahead: Ahead<'_>,
+            (ahead, asks): (&mut Ahead<'_>, usize),
             sums: &mut Sums,
         ) {
             // Codes of 8 bits may be multiplied without their zero point.
@@ -144,9 +144,8 @@ macro_rules! tiles {
             let shifted = zero_log.map(|_| 0);
             let mut acc = [zero(); T];
             acc[..tokens].iter_mut().zip(&*sums).for_each(|(acc, sums)| *acc = numbers(sums));
-            let share = ahead.share(groups.len());
             for (g, group) in groups.iter().enumerate() {
-                ahead.ask(share);
+                ahead.ask(asks);
                 let x = x.cut(tokens, SCALES, g, 1);
                 $crate::lanes::add_group!(
                     multiply, tokens / N, P, SCALES, BIASES, BITS, group, shifted, x, acc
@@ -168,7 +167,7 @@ macro_rules! tiles {
             zero_log: Option<usize>,
             at: usize,
             x: View<'_, P>,
-            ahead: Ahead<'_>,
+            ahead: (&mut Ahead<'_>, usize),
             sums: &mut Sums,
         ) {
             match x.tokens {
@@ -216,11 +215,10 @@ macro_rules! tiles {
                     }
                 }
                 let (slab, words) = (&slab[..groups], &words[..groups]);
-                let place = |group: usize| panel.len() / LINE * group / (k / 32);
-                let mut lines = place(at + groups) - place(at);
+                let mut asks = (panel.len() / LINE).div_ceil(k / 32); // of the first tile alone
                 for (pack, sums) in tiles.iter().zip(&mut *sums) {
                     let x = pack.view();
-                    let ahead = ahead.take(std::mem::take(&mut lines));
+                    let ahead = (&mut ahead, std::mem::take(&mut asks));
                     if in_words && x.words {
                         add_tile::<P, 16, SCALES, BIASES, WORD>(words, None, at, x, ahead, sums);
                     } else {

@@ -8,6 +8,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+#[cfg(target_arch = "x86_64")]
 use std::sync::atomic::{Ordering, compiler_fence};
 
 /// A window is as many panels, a power of two, as have this many bytes.
@@ -19,56 +20,39 @@ const PLACES: usize = 4;
 /// Bytes of a line of the cache.
 pub(crate) const LINE: usize = 64;
 
-/// Some lines of a window.
+/// A window, and the first of its lines that was not asked for.
 #[derive(Clone, Copy)]
 pub struct Ahead<'a> {
     window: &'a [u8],
     first: usize,
-    lines: usize,
 }
 
 impl<'a> Ahead<'a> {
-    /// As many lines as `bytes` have, behind those that were asked for.
-    pub(crate) fn new(window: &'a [u8], asked: usize, bytes: usize) -> Self {
-        Self { window, first: asked / LINE, lines: bytes / LINE }
-    }
-
-    /// Takes the next lines out.
-    pub(crate) fn take(&mut self, lines: usize) -> Self {
-        let taken = Self { lines, ..*self };
-        (self.first, self.lines) = (self.first + lines, self.lines.saturating_sub(lines));
-        taken
-    }
-
-    /// Its lines in so many equal parts, rounded up.
-    pub(crate) fn share(&self, parts: usize) -> usize {
-        self.lines.div_ceil(parts)
+    /// A window of which so many bytes were asked for.
+    pub(crate) fn new(window: &'a [u8], asked: usize) -> Self {
+        Self { window, first: asked / LINE }
     }
 
     /// Asks for the next lines, here and now: requests that a compiler gathers in one place fill
     /// the queue of misses and halve the speed of a stream.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn ask(&mut self, lines: usize) {
         for i in self.first..self.first + lines {
-            let line = self.window.as_ptr().wrapping_add(self.place(i));
-            #[cfg(target_arch = "x86_64")]
+            let line = self.window.as_ptr().wrapping_add(place(self.window.len(), i));
             // SAFETY: a hint, which every processor of this architecture takes for any address.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T1>(line.cast());
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            let _ = line;
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
         }
         self.first += lines;
         compiler_fence(Ordering::SeqCst);
     }
+}
 
-    /// Where in the window the line lies that is the i-th to be asked for.
-    #[inline(always)]
-    fn place(&self, i: usize) -> usize {
-        let part = self.window.len().div_ceil(PLACES * LINE) * LINE;
-        i % PLACES * part + i / PLACES * LINE
-    }
+/// Where in so many bytes the line lies that is the i-th of them to be asked for.
+#[inline(always)]
+pub(crate) fn place(bytes: usize, i: usize) -> usize {
+    let part = bytes.div_ceil(PLACES * LINE) * LINE;
+    i % PLACES * part + i / PLACES * LINE
 }
 
 /// For each panel of a run what it asks for: its share of the window after its own.
@@ -82,7 +66,7 @@ pub(crate) fn each<'a>(
         let at = panel * size;
         let behind = run.get(at / window * window + window..).unwrap_or(&[]);
         let after = [behind, next].into_iter().find(|bytes| !bytes.is_empty()).unwrap_or(run);
-        Ahead::new(&after[..after.len().min(window)], at % window, size)
+        Ahead::new(&after[..after.len().min(window)], at % window)
     })
 }
 
@@ -94,8 +78,8 @@ mod tests {
     fn asked(size: usize, run: &[u8], next: &[u8]) -> Vec<usize> {
         each(size, run, next)
             .flat_map(|ahead| {
-                let lines = ahead.first..ahead.first + ahead.lines;
-                lines.map(move |i| ahead.window.as_ptr().addr() + ahead.place(i))
+                let lines = ahead.first..ahead.first + size / LINE;
+                lines.map(move |i| ahead.window.as_ptr().addr() + place(ahead.window.len(), i))
             })
             .collect()
     }

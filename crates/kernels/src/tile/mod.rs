@@ -43,7 +43,7 @@ pub struct Panel<'a> {
 impl<'a> Panel<'a> {
     /// A panel of which nobody knows what is read after it.
     pub fn alone(bytes: &'a [u8], k: usize) -> Self {
-        Self { bytes, k, ahead: Ahead::new(bytes, 0, bytes.len()) }
+        Self { bytes, k, ahead: Ahead::new(bytes, 0) }
     }
 
     /// The panels of a run in order, each of `size` bytes and with k values a row, before the run
