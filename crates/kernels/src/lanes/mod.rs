@@ -214,7 +214,7 @@ macro_rules! kernel_body {
         use $crate::tile::pack::{Pack, View};
         use $crate::quant::QuantFormat;
         use $crate::quant::layout::layout;
-        use $crate::tile::ahead::LINE;
+        use $crate::tile::ahead::{LINE, gathers};
         use $crate::tile::{Panel, Sums};
 
         const HEAD: usize = layout::<$format>().part(true);
@@ -232,12 +232,27 @@ macro_rules! kernel_body {
         /// Codes of 8 bits may be multiplied without their zero point.
         const FIRST: Option<usize> = if CENTRED && BITS == 8 { None } else { ZERO };
 
-        /// How many lines of what lies ahead a group asks for: all together as many as a block and
-        /// its share of the head take.
-        const fn asks(group: usize) -> usize {
-            let lines = (HEAD + BLOCK).div_ceil(LINE);
-            lines * (group + 1) / GROUPS - lines * group / GROUPS
+        /// Lines of a block and its share of the head.
+        const LINES: usize = (HEAD + BLOCK).div_ceil(LINE);
+
+        /// How many lines of what lies ahead a group asks for, where every so many groups ask for
+        /// all of them: a block's groups together for its lines.
+        const fn asks(group: usize, every: usize) -> usize {
+            if group.is_multiple_of(every) {
+                LINES * (group + every) / GROUPS - LINES * group / GROUPS
+            } else {
+                0
+            }
         }
+
+        /// Groups that together ask for some thirty lines, or the most that a block has.
+        const GATHERED: usize = {
+            let mut groups = GROUPS;
+            while groups.is_multiple_of(2) && LINES * groups / GROUPS > 40 {
+                groups /= 2;
+            }
+            groups
+        };
 
         type Group = Unpacked<SCALES, BIASES>;
 
@@ -264,9 +279,10 @@ macro_rules! kernel_body {
             }
         }
 
-        /// T tokens, multiplied while the weights unpack.
+        /// T tokens, multiplied while the weights unpack; every so many groups ask for what lies
+        /// ahead.
         #[target_feature(enable = $features)]
-        fn direct<const T: usize, const P: usize>(
+        fn direct<const T: usize, const P: usize, const EVERY: usize>(
             panel: Panel<'_>,
             x: View<'_, P>,
             sums: &mut Sums,
@@ -277,7 +293,7 @@ macro_rules! kernel_body {
                 let head = heads[b * HEAD..].first_chunk::<HEAD>().expect("a head per block");
                 let x = groups.cut(T, SCALES, b * GROUPS, GROUPS);
                 $crate::lanes::unrolled!(GROUPS, G => {
-                    ahead.ask(const { asks(G) });
+                    ahead.ask(const { asks(G, EVERY) });
                     let (group, x) = (group::<G>(head, unread(block)), x.cut(T, SCALES, G, 1));
                     $crate::lanes::add_group!(
                         multiply_in_step, T / T, P, SCALES, BIASES, BITS, &group, FIRST, x, acc
@@ -310,9 +326,12 @@ macro_rules! kernel_body {
             // SAFETY: kernels are reached only through an `Isa` that this processor has.
             unsafe {
                 match alone {
-                    1 if most >= 1 => direct::<1, P>(panel, tiles[0].view(), &mut sums[0]),
-                    2 if most >= 2 => direct::<2, P>(panel, tiles[0].view(), &mut sums[0]),
-                    4 if most >= 4 => direct::<4, P>(panel, tiles[0].view(), &mut sums[0]),
+                    1 if most >= 1 && gathers() => {
+                        direct::<1, P, GATHERED>(panel, tiles[0].view(), &mut sums[0]);
+                    }
+                    1 if most >= 1 => direct::<1, P, 1>(panel, tiles[0].view(), &mut sums[0]),
+                    2 if most >= 2 => direct::<2, P, 1>(panel, tiles[0].view(), &mut sums[0]),
+                    4 if most >= 4 => direct::<4, P, 1>(panel, tiles[0].view(), &mut sums[0]),
                     _ => many::<P, SCALES, BIASES, BITS>(slab, ZERO, panel, tiles, sums),
                 }
                 for (pack, sums) in tiles.iter().zip(sums) {
