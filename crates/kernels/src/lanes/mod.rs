@@ -235,8 +235,8 @@ macro_rules! kernel_body {
         /// Lines of a block and its share of the head.
         const LINES: usize = (HEAD + BLOCK).div_ceil(LINE);
 
-        /// How many lines of what lies ahead a group asks for, where every so many groups ask for
-        /// all of them: a block's groups together for its lines.
+        /// How many lines of what lies ahead a group asks for, where the first of every so many
+        /// asks for all of them: those of a block for as many as the block has.
         const fn asks(group: usize, every: usize) -> usize {
             if group.is_multiple_of(every) {
                 LINES * (group + every) / GROUPS - LINES * group / GROUPS
@@ -245,7 +245,7 @@ macro_rules! kernel_body {
             }
         }
 
-        /// Groups that together ask for some thirty lines, or the most that a block has.
+        /// Groups whose lines are some thirty, which [`gathers`] wants asked for at once.
         const GATHERED: usize = {
             let mut groups = GROUPS;
             while groups.is_multiple_of(2) && LINES * groups / GROUPS > 40 {
